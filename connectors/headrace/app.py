@@ -16,7 +16,7 @@ from headrace.broker.bounded_read import read_between
 from headrace.broker.client_choice import choose, open_group_member
 from headrace.broker.client_traffic import TrafficRegistry
 from headrace.broker.group_member import GroupCallbacks, GroupTimeouts, WorkerGroupMember
-from headrace.broker.interfaces import Admin, KafkaClients
+from headrace.broker.interfaces import Admin, KafkaClients, TransactionalProducer
 from headrace.dead_letters.service import DeadLetterService
 from headrace.errors import Finding, HeadraceError
 from headrace.files import ConfigFile
@@ -41,6 +41,7 @@ from headrace.runtime.group_runtime import GroupRuntime, OpenMember
 from headrace.runtime.leader_duties import LeaderDuties
 from headrace.runtime.membership import Membership, SoloMembership
 from headrace.runtime.reconciler import Reconciler
+from headrace.runtime.source_fencing import SourceFencing
 from headrace.runtime.supervisor import TaskSupervisor, Timing
 from headrace.runtime.task_build import TaskBuilder
 from headrace.runtime.task_configurator import TaskConfigs, TaskConfigurator
@@ -217,6 +218,12 @@ class WorkerApplication:
         worker_id = worker_id_of(_advertised_url(settings, self._rest.url))
         origins = {file.properties["name"]: ConfigOrigin(file.path, file.properties, file.positions) for file in files}
         decisions = DecisionServices()
+
+        def on_control_thread(call: Callable[[], None]) -> None:
+            reconciler.call(call)
+
+        fencing = None if group is None else self._fencing(group, lambda: builder, on_control_thread)
+        enabled = settings.exactly_once == "enabled"
         builder = TaskBuilder(
             self._registry,
             self._validator,
@@ -227,6 +234,7 @@ class WorkerApplication:
             stores.tracker,
             stores.conditions,
             decisions,
+            fencing if enabled else None,
             f"{socket.gethostname()}-{worker_id}",
             self._tracing,
         )
@@ -245,7 +253,9 @@ class WorkerApplication:
         supervisor = TaskSupervisor(worker_id, builder.build, stores.statuses.put_task, timing, wake)
         configurator = TaskConfigurator(self._validator, deliver, self._reasons)
         membership: Membership = SoloMembership(worker_id) if group is None else group.membership
-        duties = None if group is None else LeaderDuties(stores.configs, stores.statuses, membership)
+        duties = None
+        if group is not None:
+            duties = LeaderDuties(stores.configs, stores.statuses, membership, claim_configs=group.claim_configs)
         forward = None if group is None else group.forward_tasks
         reconciler = Reconciler(
             stores.configs,
@@ -275,6 +285,8 @@ class WorkerApplication:
             group.not_ready if group is not None else lambda: None,
             settings.group_id,
             group.membership.ended if group is not None else lambda: None,
+            fencing.fence if fencing is not None else None,
+            self._validator.delivery,
         )
         if group is not None:
             self._cleanup.callback(group.stop)  # after its tasks have ended
@@ -282,6 +294,22 @@ class WorkerApplication:
         # The control thread and every task must have ended before the files they write to are closed.
         self._cleanup.callback(lambda: worker.stop(settings.shutdown_timeout / 1000 + _REST_OF_STOP))
         return worker
+
+    def _fencing(
+        self,
+        group: GroupRuntime,
+        builder: Callable[[], TaskBuilder],
+        call: Callable[[Callable[[], None]], None],
+    ) -> SourceFencing | None:
+        """Return the fencing of exactly-once sources; None when the worker does not take part in it."""
+        settings = self._settings
+        if settings.exactly_once == "disabled":
+            return None
+
+        def open_producer(config: Mapping[str, str], name: str) -> TransactionalProducer:
+            return builder().open_fencing_producer(config, name)
+
+        return SourceFencing(settings.group_id or "", settings.offset_topic or "", group, open_producer, call)
 
     @staticmethod
     def _log(path: str | None) -> CompactedLog:

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from headrace.config import LOWER, ConfigModel, Duration, key, nearest, prefix_key
 from headrace.errors import Finding
+from headrace.exactly_once_settings import ExactlyOnceSupport
 
 REQUIRED = ("group.id", "config.storage.topic", "offset.storage.topic", "status.storage.topic")
 
@@ -103,6 +104,12 @@ class WorkerGroupSettings(ConfigModel):
         doc="Whether workers of Kafka Connect may be in the group, too, for a trial. Otherwise a worker does not join "
         "a group of theirs, and one of theirs in a group of headrace gets no work (headrace's own).",
     )
+    exactly_once: Annotated[ExactlyOnceSupport, LOWER] = key(
+        "exactly.once.source.support",
+        default="disabled",
+        doc="`enabled`: sources write records and positions in transactions (KIP-618). All workers of a group must be "
+        "`preparing` or `enabled` before the first one is `enabled`.",
+    )
 
     def group_problems(self) -> Iterable[Finding]:
         """Yield findings about sets of keys that are incomplete or contradict each other."""
@@ -118,6 +125,13 @@ class WorkerGroupSettings(ConfigModel):
                         f"{' and '.join(given)} {'is' if len(given) == 1 else 'are'} set"
                     )
                     yield Finding("config.missing_key", text, name, f"set all of {', '.join(REQUIRED)}, or none")
+        elif self.exactly_once != "disabled":
+            text = (
+                f"exactly.once.source.support={self.exactly_once} needs a worker group: a standalone worker stores "
+                "offsets in a file, which cannot be part of a transaction in Kafka"
+            )
+            hint = f"set {', '.join(REQUIRED)}; a group may have one worker"
+            yield Finding("config.conflict", text, "exactly.once.source.support", hint)
         yield from self._unknown_storage_keys(bool(given))
         topics = [topic for topic in (self.config_topic, self.offset_topic, self.status_topic) if topic]
         if len(set(topics)) < len(topics):

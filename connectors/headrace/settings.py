@@ -13,6 +13,7 @@ from pydantic import BeforeValidator
 from headrace.config import LOWER, CommaList, ConfigModel, Duration, FixedKey, LocalUse, Size, key, prefix_key
 from headrace.converter_settings import WorkerConverterSettings
 from headrace.errors import Finding
+from headrace.exactly_once_settings import ExactlyOnceSettings
 from headrace.group_settings import WorkerGroupSettings
 from headrace.metrics_settings import MetricsSettings
 from headrace.rest_settings import RestSettings
@@ -162,7 +163,7 @@ class ConnectorSettings(ConfigModel):
     }
 
 
-class SourceSettings(ConnectorSettings):
+class SourceSettings(ExactlyOnceSettings, ConnectorSettings):
     """Keys of every source connector."""
 
     topic_creation: dict[str, str] = prefix_key(
@@ -173,8 +174,6 @@ class SourceSettings(ConnectorSettings):
     )
 
     fixed_keys: ClassVar[dict[str, FixedKey]] = {
-        "exactly.once.support": FixedKey(("requested",), "exactly-once delivery of sources is not supported"),
-        "transaction.boundary": FixedKey(("poll",), "sources send no transactions"),
         "topic.creation.groups": FixedKey(("",), "only topic.creation.default.* is supported"),
     }
 
@@ -397,10 +396,6 @@ class WorkerSettings(WorkerGroupSettings, MetricsSettings, RestSettings, WorkerC
     ignored_keys: ClassVar[dict[str, str]] = {
         "plugin.path": "plugins are Python packages, installed with pip",
         "plugin.discovery": "plugins are found by their entry points",
-    }
-
-    fixed_keys: ClassVar[dict[str, FixedKey]] = {
-        "exactly.once.source.support": FixedKey(("disabled",), "exactly-once delivery of sources is not supported"),
     }
 
     def problems(self) -> Iterable[Finding]:

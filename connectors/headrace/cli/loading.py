@@ -68,7 +68,7 @@ def load(paths: Sequence[Path], *, worker: Path | None = None) -> Loaded:
         if settings is not None:
             interpolator = make_interpolator(registry, settings.config_providers, settings.config_provider_settings)
             policy, access = OverridePolicy.of(settings), LocalAccess.of(settings)
-            validator = Validator(registry, interpolator, policy, validator.secrets, access)
+            validator = Validator(registry, interpolator, policy, validator.secrets, access, settings.exactly_once)
     configs: dict[str, ConnectorConfig] = {}
     for file in connectors:
         config, found = validator.connector(file.properties, trusted=True)

@@ -73,6 +73,15 @@ def send_tasks(
     raise error(text, code="group.tasks_refused")
 
 
+def send_fencing(leader: str, key: SessionKey, connector: str, tls: ssl.SSLContext | None) -> None:
+    """Ask the leader to fence the producers of earlier tasks of a connector (KIP-618). Raise RetriableError."""
+    url = f"{leader.rstrip('/')}/connectors/{quote(connector, safe='')}/fence"
+    answer = send_to_worker("PUT", url, b"", signed_headers(key, b""), tls)
+    if answer.status >= 300:
+        text = f"the leader {leader} answered {answer.status} to the fencing of {connector}: {_message(answer.body)}"
+        raise RetriableError(text, code="group.fencing_refused")
+
+
 def _message(body: bytes) -> str:
     try:
         return str(orjson.loads(body)["message"])

@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from headrace.errors import RetriableError
 from headrace.metrics import now_ms
 from headrace.pipeline.control import TaskControl
 from headrace.pipeline.fault_policy import Failure, FaultPolicy
@@ -43,6 +44,10 @@ class SourceDelivery(Protocol):
 
     def ensure_topics(self, topics: Collection[str]) -> bool:
         """Create missing topics. Return False when told to stop before that succeeded."""
+        ...
+
+    def poll_failed(self, error: RetriableError) -> None:
+        """Note that a poll has failed and will be repeated."""
         ...
 
     def write_dead_letters(self, batch: SourceBatch, failures: Sequence[Failure]) -> None:

@@ -91,6 +91,7 @@ class SourcePipeline:
                 failures = self._refusals.failures(answer, encoded.failures)
                 self._delivery.write_dead_letters(answer, failures)
         except RetriableError as error:
+            self._delivery.poll_failed(error)
             wait = self._poll_backoff.next_wait(error)
             if wait is None:
                 raise

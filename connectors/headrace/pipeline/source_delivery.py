@@ -103,6 +103,9 @@ class AcknowledgedDelivery:
             self._control.retry(lambda topic=topic: self._ensure_topic(topic))  # type: ignore[misc]
         return not self._control.stopping() or self._producer is not None
 
+    def poll_failed(self, error: RetriableError) -> None:
+        del error  # what was sent is sent, and its position is right
+
     def write_dead_letters(self, batch: SourceBatch, failures: Sequence[Failure]) -> None:
         self._refusals.write_dead_letters(batch, failures)
 

@@ -126,6 +126,12 @@ class TransactionalDelivery:
             self._control.retry(lambda topic=topic: self._ensure_topic(topic))  # type: ignore[misc]
         return self._open
 
+    def poll_failed(self, error: RetriableError) -> None:
+        """Start over if the position is before rows that were sent: the next poll might return them again."""
+        if self._unfinished:
+            self._close()
+            raise StartOverError(error) from error
+
     def write_dead_letters(self, batch: SourceBatch, failures: Sequence[Failure]) -> None:
         with self._starting_over():
             self._refusals.write_dead_letters(batch, failures)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
-from headrace.broker.client_errors import transactional_id_refused
 from headrace.broker.interfaces import GroupMetadata, TransactionalProducer
-from headrace.errors import HeadraceError, InfrastructureError, RetriableError, TaskError
+from headrace.broker.producer_fencing import initialized
+from headrace.errors import RetriableError, TaskError
 from headrace.pipeline.control import TaskControl
 from headrace.records import EncodedBatch, TopicPartition
 
@@ -25,19 +25,6 @@ class SentInTransaction:
 
 
 _SENT = SentInTransaction()
-
-
-def initialized(producer: TransactionalProducer, transactional_id: str) -> TransactionalProducer:
-    """Return a new producer that has fenced the older ones with its id. Close it when that fails, and raise."""
-    try:
-        producer.init()
-    except InfrastructureError as error:
-        producer.close(_CLOSE_TIMEOUT)
-        raise transactional_id_refused(error, transactional_id) from error
-    except HeadraceError:
-        producer.close(_CLOSE_TIMEOUT)
-        raise
-    return producer
 
 
 class TaskTransaction:

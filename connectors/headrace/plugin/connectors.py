@@ -74,6 +74,16 @@ class SourceConnector(Connector):
         """
         return self.task_configs(properties, max_tasks)
 
+    def exactly_once_problem(self, properties: Mapping[str, str]) -> str | None:
+        """Return why the connector may send a record twice although records and positions are one transaction; None
+        when it does not. Kafka Connect's ``exactlyOnceSupport``.
+
+        None promises: with :attr:`SourceContext.exactly_once`, a task that starts at a stored position reads exactly
+        what comes after the records that were sent before it. Does not connect; ``properties`` may be invalid.
+        """
+        del properties
+        return "the connector does not say that it supports it"
+
     def produced_topics(self, properties: Mapping[str, str], *, connect: bool) -> Sequence[ProducedTopic]:
         """Return what is known of the topics that records are sent to. Optional; for ``headrace check``.
 

@@ -82,6 +82,8 @@ class SourceContext(TaskContext):
     lag: Callable[[str, int, int], None] = lambda part, millis, records: None
     """Report how far the position of a part of the source (a table) is behind what was read of it: milliseconds,
     and the records that a restart sends again (metrics ``source_position_lag_ms``, ``source_position_lag_records``)."""
+    exactly_once: bool = False
+    """Whether records and positions are one transaction, and the connector has said that it supports it."""
 
 
 @dataclass(frozen=True)

@@ -54,6 +54,7 @@ RULES: Mapping[str, Mapping[str, Role | None]] = {
     f"{_ONE}/topics": {"GET": Role.VIEWER},
     f"{_ONE}/topics/reset": {"PUT": Role.OPERATOR},
     f"{_ONE}/tasks": {"GET": Role.OPERATOR, "POST": PUBLIC},  # workers of a group sign it
+    f"{_ONE}/fence": {"PUT": PUBLIC},  # the same
     f"{_ONE}/tasks/{{task:int}}/status": {"GET": Role.VIEWER},
     f"{_ONE}/tasks/{{task:int}}/restart": {"POST": Role.OPERATOR},
     f"/v1{_ONE}/records": {"GET": Role.VIEWER},

@@ -57,6 +57,7 @@ class ConnectorRoutes:
             resource(f"/v1{one}/acknowledge", post=self.acknowledge),
             resource(f"/v1{one}/reset", post=self.reset_stream),
             resource(f"{one}/tasks", get=self.tasks, post=self.put_tasks),
+            resource(f"{one}/fence", put=self.fence),
             resource(f"{one}/tasks/{{task:int}}/status", get=self.task_status),
             resource(f"{one}/tasks/{{task:int}}/restart", post=self.restart_task),
         ]
@@ -247,11 +248,20 @@ class ConnectorRoutes:
 
     def put_tasks(self, request: RestRequest) -> Response:
         """Store the tasks that a connector has planned on another worker, which signs the request; 204."""
+        self._require_worker(request)
+        self._api.put_tasks(request.path["name"], request_bodies.task_configs(request.body))
+        return Response(status_code=204)
+
+    def fence(self, request: RestRequest) -> Response:
+        """Fence the producers of earlier tasks of an exactly-once source, for a worker that signs the request; 204."""
+        self._require_worker(request)
+        self._api.fence(request.path["name"])
+        return Response(status_code=204)
+
+    def _require_worker(self, request: RestRequest) -> None:
         if self._group is None:
             raise bad_request("this worker is not a member of a group", "only workers of a group send this request")
         require_signature(self._group.session_key(), request.headers, request.body)
-        self._api.put_tasks(request.path["name"], request_bodies.task_configs(request.body))
-        return Response(status_code=204)
 
     def tasks(self, request: RestRequest) -> Response:
         return JSONResponse([response_bodies.task_info(task) for task in self._api.tasks(request.path["name"])])

@@ -33,6 +33,7 @@ LEADER: frozenset[tuple[str, str]] = frozenset(
         ("PATCH", f"{_ONE}/offsets"),
         ("DELETE", f"{_ONE}/offsets"),
         ("POST", f"{_ONE}/tasks"),
+        ("PUT", f"{_ONE}/fence"),
         ("POST", f"/v1{_ONE}/reset"),
         # Jobs are kept in the memory of one worker.
         ("GET", _QUEUE),

@@ -3,7 +3,8 @@
 Statuses have three fields that Connect has not: ``reason`` (what a RUNNING connector or task waits for; only when there
 is one), ``since`` (epoch milliseconds of the last change of state or ``condition``; only when known) and ``condition``:
 ``RETRYING`` while a RUNNING one retries the same work. ``state`` stays RUNNING then, because tools know only Connect's
-states. As in Connect ``trace`` is omitted when empty, and ``version`` when unknown.
+states. ``delivery`` of a source is headrace's own, too. As in Connect ``trace`` is omitted when empty, and ``version``
+when unknown.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ def connector_status(status: ConnectorStatus) -> dict[str, Any]:
         "connector": _state(status.connector),
         "tasks": [task_state(number, status.tasks[number]) for number in sorted(status.tasks)],
         "type": status.type,
+        **({"delivery": status.delivery} if status.delivery else {}),
         **({"conditions": [asdict(condition) for condition in status.conditions]} if status.conditions else {}),
     }
 

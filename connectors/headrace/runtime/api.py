@@ -46,6 +46,8 @@ class ConnectorStatus:
     conditions: tuple[Condition, ...] = ()
     connector_class: str = ""
     """As it is configured."""
+    delivery: str = ""
+    """Of a source whose worker writes in transactions: ``exactly-once`` or ``at-least-once``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +145,10 @@ class WorkerApi(Protocol):
 
     def put_tasks(self, name: str, tasks: Sequence[Mapping[str, str]]) -> None:
         """Store the tasks that a connector has planned on another worker of the group. Raise NotFoundError."""
+        ...
+
+    def fence(self, name: str) -> None:
+        """Fence the producers of earlier tasks of an exactly-once source. Raise NotFoundError, ConflictError."""
         ...
 
     def topics(self, name: str) -> list[str] | None:

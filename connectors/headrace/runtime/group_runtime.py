@@ -15,7 +15,7 @@ from headrace.errors import HeadraceError, RetriableError
 from headrace.groups.lease import Lease
 from headrace.groups.protocol import CONNECTOR, Unit
 from headrace.groups.worker_group import GroupSettings, WorkerGroup
-from headrace.groups.worker_requests import send_tasks
+from headrace.groups.worker_requests import send_fencing, send_tasks
 from headrace.redaction import Secrets
 from headrace.runtime.group_api import GroupView
 from headrace.runtime.worker_presence import WorkerPresence
@@ -25,6 +25,7 @@ from headrace.stores import ConditionStore, ConfigStore, DesiredState, OffsetSto
 from headrace.stores.config_fold import SessionKey
 from headrace.stores.group_topics import access_findings, ensure_topics, group_topics, required
 from headrace.stores.kafka_log import BackgroundLog, KafkaLog
+from headrace.stores.log_writers import ProducerWriter, TransactionalWriter
 from headrace.stores.statuses import outdated
 from headrace.stores.worker_records import WorkerRecords
 
@@ -75,13 +76,24 @@ class GroupRuntime:
         self._admin_settings = settings.admin
         self._topics = topics
         self.tls = tls
-        may_write = self.membership.may_write
         configs, offsets, statuses = (topic.name for topic in topics)
-        self._config_log = KafkaLog(kafka, configs, f"{group}-configs", allowed=may_write)
-        self._offset_log = KafkaLog(kafka, offsets, f"{group}-offsets", read_back=False, allowed=may_write)
+        # Loggers are set by any worker, also where only the leader may write configurations.
+        self._any_writer = ProducerWriter(kafka, {"client.id": f"{group}-configs"}, self.may_write)
+        self._leader_writer: TransactionalWriter | None = None
+        if settings.exactly_once != "disabled":
+            client = {"client.id": f"{group}-configs-leader"}
+            self._leader_writer = TransactionalWriter(kafka, f"connect-cluster-{group}", client, self._may_lead)
+        self._config_log = KafkaLog(kafka, configs, f"{group}-configs", writer=self._leader_writer or self._any_writer)
+        writer = ProducerWriter(kafka, {"client.id": f"{group}-offsets"}, self.may_write)
+        self._offset_log = KafkaLog(kafka, offsets, f"{group}-offsets", read_back=False, writer=writer)
         self._kafka_statuses = KafkaLog(kafka, statuses, f"{group}-statuses")
         self.status_log = BackgroundLog(self._kafka_statuses, outdated)
-        self.configs = ConfigStore(self._config_log, shared=True, replaying=lambda: self._config_log.replaying)
+        self.configs = ConfigStore(
+            self._config_log,
+            shared=True,
+            replaying=lambda: self._config_log.replaying,
+            append_by_any=lambda entries: self._config_log.append_by(self._any_writer, entries),
+        )
         self.offsets = OffsetStore(self._offset_log)
         self.statuses = StatusStore(self.status_log, secrets, self.membership.generation)
         self.conditions = ConditionStore(self.status_log, secrets=secrets)
@@ -110,14 +122,35 @@ class GroupRuntime:
         self.conditions.close()
         self.offsets.close()
         self.configs.close()
+        self._any_writer.close()
+
+    def may_write(self) -> bool:
+        """Return whether no other worker can have been given the work of this one."""
+        return self.membership.may_write()
+
+    def _may_lead(self) -> bool:
+        return self.membership.leads() and self.may_write()
+
+    def claim_configs(self) -> None:
+        """Fence the config writers of earlier leaders, if this worker leads and sources are exactly once. Otherwise
+        forget an earlier claim. Raise HeadraceError."""
+        if self._leader_writer is not None and self._leader_writer.follow_leadership(self._config_log.topic):
+            self._config_log.refresh()  # what an earlier leader has written until now
 
     def forward_tasks(self, connector: str, tasks: Sequence[Mapping[str, str]]) -> None:
         """Send the tasks of a connector to the leader. Raise HeadraceError."""
+        send_tasks(*self._leader(), connector, tasks, self.tls)
+
+    def _leader(self) -> tuple[str, SessionKey]:
         leader, key = self.membership.leader_url(), self.configs.session_key()
         if leader is None or key is None:
             what = "a leader" if leader is None else "a key for signatures"
             raise RetriableError(f"the group has not got {what} yet", code="group.no_leader")
-        send_tasks(leader, key, connector, tasks, self.tls)
+        return leader, key
+
+    def forward_fencing(self, connector: str) -> None:
+        """Ask the leader to fence the producers of earlier tasks of a connector. Raise HeadraceError."""
+        send_fencing(*self._leader(), connector, self.tls)
 
     # For the REST API, see :class:`headrace.runtime.group_api.WorkerGroupApi`
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import structlog
 
-from headrace.errors import RetriableError
+from headrace.errors import InfrastructureError, RetriableError
 from headrace.groups.protocol import Unit
 from headrace.metrics import now_ms
 from headrace.runtime.membership import Membership
@@ -31,24 +31,28 @@ class LeaderDuties:
         statuses: StatusStore,
         membership: Membership,
         clock: Callable[[], int] = now_ms,
+        claim_configs: Callable[[], None] = lambda: None,
     ) -> None:
-        """``clock`` returns epoch milliseconds."""
+        """``clock`` returns epoch milliseconds. ``claim_configs`` fences earlier leaders when this worker has become
+        the leader, and is called whether or not it leads."""
         self._configs = configs
         self._statuses = statuses
         self._membership = membership
         self._clock = clock
+        self._claim_configs = claim_configs
         self._failed = False
         self._tidied: DesiredState | None = None
 
     def run(self, desired: DesiredState) -> None:
         """Do what is due, if this worker is the leader. What fails is tried again in the next tick."""
-        if not self._membership.leads():
-            return
         try:
+            self._claim_configs()
+            if not self._membership.leads():
+                return
             self._renew_session_key()
-        except RetriableError as error:
+        except (RetriableError, InfrastructureError) as error:
             if not self._failed:
-                log.warning("session key not stored", code=error.code, reason=str(error))
+                log.warning("the leader cannot write configurations", code=error.code, reason=str(error))
             self._failed = True
         else:
             self._failed = False

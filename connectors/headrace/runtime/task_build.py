@@ -12,11 +12,12 @@ from urllib.parse import quote
 
 from headrace.batch_spans import Tracing
 from headrace.broker.connector_clients import ConnectorClients
-from headrace.broker.interfaces import KafkaClients, NewTopic, Producer
+from headrace.broker.interfaces import KafkaClients, NewTopic, Producer, TransactionalProducer
 from headrace.conditions import RaiseCondition
 from headrace.errors import InfrastructureError
 from headrace.pipeline.control import TaskControl
 from headrace.pipeline.dead_letters import DeadLetterQueue, queue_unusable
+from headrace.pipeline.delivery import OpenDelivery
 from headrace.pipeline.fault_policy import FaultPolicy
 from headrace.pipeline.freshness_objective import FreshnessObjective
 from headrace.pipeline.offset_gaps import OffsetGaps
@@ -25,6 +26,7 @@ from headrace.pipeline.refused_rows import SourceDeadLetters
 from headrace.pipeline.sink import ConsumerFactory, SinkPipeline
 from headrace.pipeline.source import SourcePipeline
 from headrace.pipeline.source_delivery import AcknowledgedDelivery, ProducerFactory
+from headrace.pipeline.source_transactions import Boundary, RestartingSource, TransactionalDelivery, TransactionFactory
 from headrace.pipeline.stages import Stages
 from headrace.pipeline.stream.clients import StreamClients, StreamLimits
 from headrace.pipeline.stream.decisions import DecisionClients, DecisionService, DecisionServices
@@ -34,6 +36,7 @@ from headrace.plugin import SinkContext, SourceContext, StreamContext, TaskConte
 from headrace.registry import Registry
 from headrace.runtime.config_origins import ConfigOrigins
 from headrace.runtime.schedule import schedule
+from headrace.runtime.source_fencing import SourceFencing
 from headrace.runtime.stage_build import group_of, make_stages
 from headrace.runtime.topic_tracking import TopicTracker
 from headrace.settings import ConnectorSettings, SinkSettings, SourceSettings, StreamSettings, WorkerSettings
@@ -41,8 +44,9 @@ from headrace.states import TaskId
 from headrace.stores import ConditionStore, ConnectorOffsets, MemoryLog, OffsetStore
 from headrace.stores.conditions import condition_of
 from headrace.validation import ConnectorConfig, Validator
+from headrace.validation.exactly_once_rules import exactly_once_problem
 
-Pipeline = SourcePipeline | SinkPipeline | StreamPipeline
+Pipeline = SourcePipeline | RestartingSource | SinkPipeline | StreamPipeline
 C = TypeVar("C", bound=TaskContext)
 _STREAM_READS = {"max.partition.fetch.bytes": "1048576", "fetch.max.bytes": "4194304"}
 """Of the consumers of a stream task, which polls many times a second: 4 MB are enough ahead of it. The 16 MB of sinks
@@ -65,6 +69,8 @@ class TaskBuilder:
     tracker: TopicTracker = field(default_factory=TopicTracker)
     conditions: ConditionStore = field(default_factory=lambda: ConditionStore(MemoryLog()))
     decisions: DecisionServices = field(default_factory=DecisionServices)
+    fencing: SourceFencing | None = None
+    """None: sources deliver at least once."""
     instance: str = "headrace"
     """Distinguishes workers that run tasks of one stream application; does not change when the worker restarts."""
     tracing: Tracing | None = None
@@ -79,17 +85,25 @@ class TaskBuilder:
         trusted: bool = False,
     ) -> Pipeline:
         """Create the pipeline. ``config`` has placeholders, which are resolved here. Raise ConfigError."""
-        parsed = self.validator.require_connector(config, trusted=trusted)
-        control = replace(
-            control,
-            raise_condition=self._raiser(task.connector),
-            hop_headers=self.settings.hop_headers,
-            spans=self.tracing.of(task.connector, str(task)) if self.tracing is not None else None,
-        )
         config_origin = self.config_origins.of(task.connector, config)
-        policy = FaultPolicy(parsed.settings, config_origin, control.stop_event, control.log, control.metrics)
-        stages = make_stages(self.registry, self.settings, parsed.settings, policy, control.tap)
-        return _OneTask(self, task, parsed, control, config_origin, set_status_reason, stages).pipeline()
+
+        def one_task() -> _OneTask:
+            parsed = self.validator.require_connector(config, trusted=trusted)
+            policy = FaultPolicy(parsed.settings, config_origin, control.stop_event, control.log, control.metrics)
+            stages = make_stages(self.registry, self.settings, parsed.settings, policy, control.tap)
+            return _OneTask(self, task, config, parsed, control, config_origin, set_status_reason, stages)
+
+        first = one_task()
+        if self.fencing is None or isinstance(first.config.settings, SinkSettings | StreamSettings):
+            return first.pipeline()
+        first.stages.close()
+        fencing = self.fencing
+        return RestartingSource(lambda committed: one_task().exactly_once(fencing, committed), control)
+
+    def open_fencing_producer(self, config: Mapping[str, str], transactional_id: str) -> TransactionalProducer:
+        """Create a producer with the settings of a connector's producers, to fence them. Raise ConfigError."""
+        settings = self.validator.require_connector(config).settings
+        return ConnectorClients(self.kafka_clients, self.settings, settings).transactional_producer(transactional_id)
 
     def _raiser(self, connector: str) -> RaiseCondition:
         def raise_condition(code: str, text: str, hint: str = "", *, count: int = 0, example: str = "") -> None:
@@ -104,6 +118,8 @@ class _OneTask:
 
     worker: TaskBuilder
     task: TaskId
+    written: Mapping[str, str]
+    """The configuration with its placeholders."""
     config: ConnectorConfig
     control: TaskControl
     config_origin: Callable[[str], str]
@@ -192,29 +208,62 @@ class _OneTask:
 
     def _source(self, settings: ConnectorSettings) -> SourcePipeline:
         clients, control = self._clients, self.control
-        creator = TopicCreator(clients.admin, settings.topic_creation if isinstance(settings, SourceSettings) else {})
+        producers = ProducerFactory(
+            lambda: control.fence.watch(clients.producer(f"connector-producer-{self.task}")),
+            self._topic_creation(settings),
+            self.worker.settings.source_buffer,
+            (lambda: SourceDeadLetters(self._open_dead_letters(), self.task)) if settings.dead_letter_topic else None,
+        )
+        return self._source_pipeline(partial(AcknowledgedDelivery, producers, self._positions), exactly_once=False)
+
+    def exactly_once(self, fencing: SourceFencing, committed: Callable[[], None]) -> SourcePipeline:
+        """Return the pipeline of a source that writes in transactions."""
+        settings, clients = self.config.settings, self._clients
+        assert isinstance(settings, SourceSettings)
+        transactional_id = fencing.transactional_id(self.task)
+        interval = settings.boundary_interval
+        factory = TransactionFactory(
+            lambda: clients.transactional_producer(transactional_id),
+            transactional_id,
+            fencing.permit(self.task, self.written),
+            partial(fencing.position_records, self.task.connector),
+            self._topic_creation(settings),
+            self.worker.settings.source_buffer,
+            Boundary(settings.boundary),
+            self.control.flush_interval if interval is None else interval / 1000,
+            (lambda sender: SourceDeadLetters(self._open_dead_letters(sender), self.task))
+            if settings.dead_letter_topic
+            else None,
+        )
+        supported = exactly_once_problem(self.config.plugin, self.config.own) is None
+        return self._source_pipeline(partial(TransactionalDelivery, factory, committed), exactly_once=supported)
+
+    def _topic_creation(self, settings: ConnectorSettings) -> Callable[[str], None]:
+        wanted = settings.topic_creation if isinstance(settings, SourceSettings) else {}
+        creator = TopicCreator(self._clients.admin, wanted)
 
         def ensure_topic(topic: str) -> None:
             creator.ensure(topic)
             self._topic_used(topic)
 
-        producers = ProducerFactory(
-            lambda: control.fence.watch(clients.producer(f"connector-producer-{self.task}")),
-            ensure_topic,
-            self.worker.settings.source_buffer,
-            (lambda: SourceDeadLetters(self._open_dead_letters(), self.task)) if settings.dead_letter_topic else None,
-        )
-        positions = ConnectorOffsets(self.worker.offsets, self.task.connector)
+        return ensure_topic
+
+    @property
+    def _positions(self) -> ConnectorOffsets:
+        return ConnectorOffsets(self.worker.offsets, self.task.connector)
+
+    def _source_pipeline(self, open_delivery: OpenDelivery, *, exactly_once: bool) -> SourcePipeline:
+        control = self.control
         context = self._context(
             SourceContext,
-            offset_reader=positions,
+            offset_reader=self._positions,
+            exactly_once=exactly_once,
             schedule=schedule,
             json_form=None if self.stages.read_values else self.stages.value_converter.json_form(),
             remaining=lambda records: control.metrics.set("source_record_remaining", records),
             lag=control.metrics.set_lag,
         )
-        delivery = partial(AcknowledgedDelivery, producers, positions)
-        return SourcePipeline(self._new_task(), context, self.stages, delivery, control)
+        return SourcePipeline(self._new_task(), context, self.stages, open_delivery, control)
 
     def _new_task(self) -> Any:
         return self.config.plugin.cls.task_class()

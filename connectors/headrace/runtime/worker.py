@@ -79,12 +79,15 @@ class Worker:
         not_ready: Callable[[], str | None] = lambda: None,
         worker_group: str | None = None,
         ended: Callable[[], str | None] = lambda: None,
+        fence_sources: Callable[[str], None] | None = None,
+        delivery: Callable[[Mapping[str, str]], str] = lambda config: "",
     ) -> None:
         """``refused`` is called on a thread of the worker when Kafka refuses it permanently (wrong settings).
 
         ``group``: the consumer group of all sinks that do not set one (``consumer.group.id`` of the worker).
         ``not_ready`` returns why the worker has not joined its worker group ``worker_group`` yet, ``ended`` which
-        thread of the group has ended although the worker runs.
+        thread of the group has ended although the worker runs. ``fence_sources`` fences the producers of earlier tasks
+        of an exactly-once source; None: sources deliver at least once. ``delivery``: see :class:`ConnectorStatus`.
         """
         self._reconciler = reconciler
         self._supervisor = supervisor
@@ -102,6 +105,8 @@ class Worker:
         self._not_ready = not_ready
         self._worker_group = worker_group
         self._ended = ended
+        self._fence_sources = fence_sources
+        self._delivery = delivery
         self._lookups = SystemLookups(validator)
         self._kafka_watch = KafkaWatch(open_admin, refused)
 
@@ -158,7 +163,8 @@ class Worker:
         connector = replace(known, version=version, reason=reason, retrying=kafka is not None)
         conditions = tuple(self._conditions.of(name))
         configured = config.get("connector.class", "")
-        return ConnectorStatus(name, connector, tasks, self._type(config), conditions, configured)
+        delivery = self._delivery(config) if self._type(config) == "source" else ""
+        return ConnectorStatus(name, connector, tasks, self._type(config), conditions, configured, delivery)
 
     def create(self, name: str, config: Mapping[str, str], initial_state: TargetState) -> ConnectorInfo:
         config = self._checked(name, config)
@@ -227,6 +233,15 @@ class Worker:
     def put_tasks(self, name: str, tasks: Sequence[Mapping[str, str]]) -> None:
         self._reconciler.call(lambda: self._reconciler.put_tasks(name, tasks))
 
+    def fence(self, name: str) -> None:
+        if self._fence_sources is None:
+            raise ConflictError(
+                "This worker does not have exactly-once source support enabled, and cannot fence the tasks of sources",
+                code="group.exactly_once_disabled",
+                hint="set exactly.once.source.support=preparing on all workers of the group, then enabled",
+            )
+        self._fence_sources(name)
+
     def topics(self, name: str) -> list[str] | None:
         _require(name, self._desired())
         return self._tracker.topics(name) if self._tracker.enabled else None
@@ -249,11 +264,18 @@ class Worker:
     def alter_offsets(self, name: str, changes: Sequence[tuple[SourcePartition, SourceOffset | None]]) -> None:
         config = self._reconciler.call(lambda: self._stopped_config(name))
         accepted = self._accepted(name, config, changes)
+        self._fence_stopped(name, config)
         group = self._reconciler.call(lambda: self._alter(name, accepted))
         if group is not None:
             self._move(name, lambda admin: sink_offsets.move(admin, group, changes))
 
+    def _fence_stopped(self, name: str, config: Mapping[str, str]) -> None:
+        """Fence the tasks of a stopped source: one that hangs would store its position after the change."""
+        if self._fence_sources is not None and self._type(config) == "source":
+            self._fence_sources(name)
+
     def reset_offsets(self, name: str) -> None:
+        self._fence_stopped(name, self._reconciler.call(lambda: self._stopped_config(name)))
         group = self._reconciler.call(
             lambda: self._alter(name, [(partition, None) for partition, _ in self._offsets.all(name)])
         )

@@ -19,6 +19,7 @@ from headrace.states import TargetState
 log = structlog.stdlib.get_logger("headrace.worker")
 
 CONNECTOR, TARGET, TASK, COMMIT = "connector-", "target-state-", "task-", "commit-"
+FENCING = "tasks-fencing-"
 RESTART, LOGGER, SESSION_KEY = "restart-connector-", "logger-cluster-", "session-key"
 _WITHOUT_EFFECT = ("tasks-fencing-", RESTART, LOGGER, SESSION_KEY)
 """Keys of Kafka Connect that are not part of the desired state, or whose deletion means nothing."""
@@ -40,6 +41,13 @@ class DesiredState:
     uncommitted: frozenset[str] = frozenset()
     """Connectors whose configuration is newer than the commit of their tasks. It must be followed by a commit, also
     of equal tasks: when the log is compacted, a commit before the configuration is that of a deleted connector."""
+
+    publications: Mapping[str, int] = field(default_factory=dict)
+    """Of each connector: a number that changes with each commit of its tasks."""
+    unfenced: frozenset[str] = frozenset()
+    """Connectors whose tasks were committed since the producers of the tasks before them were fenced (KIP-618)."""
+    fenced_counts: Mapping[str, int] = field(default_factory=dict)
+    """How many tasks a connector had at its last fencing record: these may have transactional producers."""
 
     def target(self, connector: str) -> TargetState:
         """Return the target state of a connector; the default is STARTED."""
@@ -95,6 +103,9 @@ class ConfigFold:
         self._tasks: dict[str, _Tasks] = {}
         self._revisions: dict[str, tuple[int, int]] = {}
         self._uncommitted: set[str] = set()
+        self._publications: dict[str, int] = {}
+        self._unfenced: set[str] = set()
+        self._fenced_counts: dict[str, int] = {}
         self._records = 0
         self.unknown = 0
         """Records of other kinds than these, which a newer version writes."""
@@ -133,6 +144,8 @@ class ConfigFold:
             self._task(key.removeprefix(TASK), value)
         elif key.startswith(COMMIT):
             self._commit(key.removeprefix(COMMIT), value)
+        elif key.startswith(FENCING):
+            self._fencing(key.removeprefix(FENCING), value)
         elif key == SESSION_KEY and value is not None:
             secret = base64.b64decode(value["key"], validate=True)
             self.session_key = SessionKey(secret, str(value["algorithm"]), int(value["creation-timestamp"]))
@@ -159,8 +172,9 @@ class ConfigFold:
 
     def _connector(self, name: str, value: Any) -> None:
         if value is None:
-            for part in (self._configs, self._targets, self._tasks, self._revisions):
+            for part in (self._configs, self._targets, self._tasks, self._revisions, self._publications):
                 part.pop(name, None)
+            self._unfenced.discard(name)
             self._uncommitted.discard(name)
             return
         self._configs[name] = _properties(value), self._trusted(value)
@@ -189,12 +203,22 @@ class ConfigFold:
             self._tasks.pop(name, None)  # a connector that was deleted
             return
         self._uncommitted.discard(name)
+        self._publications[name] = self._records
+        self._unfenced.add(name)
         tasks = self._tasks.setdefault(name, _Tasks())
         numbers = range(value["tasks"])
         complete = all(number in tasks.pending for number in numbers)
         # Numbers above may be left from a larger set: compaction keeps the latest record of each task.
         tasks.committed = {number: tasks.pending[number] for number in numbers} if complete else None
         tasks.pending.clear()
+
+    def _fencing(self, name: str, value: Any) -> None:
+        """The count outlives the connector: a new one of its name fences the tasks of the old one."""
+        if value is None:
+            self._fenced_counts.pop(name, None)
+            return
+        self._fenced_counts[name] = int(value["task-count"])
+        self._unfenced.discard(name)
 
     def _revise(self, name: str, *, config: bool) -> None:
         known = self._revisions.get(name, (0, 0))
@@ -215,6 +239,9 @@ class ConfigFold:
             ),
             {name: revision for name, revision in self._revisions.items() if name in self._configs},
             frozenset(self._uncommitted),
+            dict(self._publications),
+            frozenset(self._unfenced),
+            dict(self._fenced_counts),
         )
 
 

@@ -10,6 +10,7 @@ from headrace.states import TargetState
 from headrace.stores.config_fold import (
     COMMIT,
     CONNECTOR,
+    FENCING,
     LOGGER,
     RESTART,
     SESSION_KEY,
@@ -27,11 +28,18 @@ class ConfigStore:
     """Every change is appended to the log and counts when it is read back. Thread-safe."""
 
     def __init__(
-        self, log: CompactedLog, *, shared: bool = False, replaying: Callable[[], bool] = lambda: False
+        self,
+        log: CompactedLog,
+        *,
+        shared: bool = False,
+        replaying: Callable[[], bool] = lambda: False,
+        append_by_any: Callable[[Entries], None] | None = None,
     ) -> None:
         """``shared``: other workers, of Kafka Connect too, read and write the log. ``replaying``: whether the log still
-        reads what was written before it was opened."""
+        reads what was written before it was opened. ``append_by_any`` appends what any worker of a group may write;
+        all else is written by the leader."""
         self._log = log
+        self._append_by_any = append_by_any or log.append
         self._shared = shared
         self._fold = ConfigFold(trusts=not shared)
         self._lock = threading.Lock()
@@ -77,6 +85,10 @@ class ConfigStore:
             }
         )
 
+    def put_fencing(self, name: str, tasks: int) -> None:
+        """Note that the producers of earlier tasks are fenced, and how many tasks may have one from now on."""
+        self._log.append({FENCING + name: {"task-count": tasks}})
+
     def put_target(self, name: str, target: TargetState) -> None:
         """Store a target state."""
         self._log.append({TARGET + name: _target(target)})
@@ -91,7 +103,7 @@ class ConfigStore:
 
     def put_logger_level(self, logger: str, level: str) -> None:
         """Set the level of a logger on every worker."""
-        self._log.append({LOGGER + logger: {"level": level}})
+        self._append_by_any({LOGGER + logger: {"level": level}})
 
     def put_session_key(self, key: SessionKey) -> None:
         """Store the key with which workers sign requests to each other from now on."""
@@ -106,6 +118,10 @@ class ConfigStore:
         with self._lock:
             tasks = [] if self._shared else self._fold.task_keys(name)
         self._log.append(dict.fromkeys([CONNECTOR + name, TARGET + name, *tasks]))
+
+    def refresh(self) -> None:
+        """Read what other workers have written until now. Raise RetriableError."""
+        self._log.refresh()
 
     def close(self) -> None:
         self._log.close()

@@ -10,18 +10,19 @@ from typing import Any
 import orjson
 import structlog
 
-from headrace.broker.interfaces import Admin, KafkaClients, Producer, Reader
-from headrace.errors import DataError, HeadraceError, RetriableError
+from headrace.broker.interfaces import Admin, KafkaClients, Reader
+from headrace.errors import HeadraceError, RetriableError
 from headrace.records import ConsumedBatch, EncodedBatch, TopicPartition
 from headrace.retries import retry
 from headrace.stores.log import Entries, LatestValues, Listener
+from headrace.stores.log_writers import LogWriter, ProducerWriter
 
 log = structlog.stdlib.get_logger("headrace.worker")
 
 _POLL = 0.5
 """Seconds of a poll without records."""
 _TIMEOUT = 10.0
-"""Seconds within which Kafka has to store an append, or to say where a topic ends."""
+"""Seconds within which a topic must be read to its end."""
 _RECORDS = 10_000
 _STOP = 5.0
 
@@ -39,10 +40,10 @@ class KafkaLog:
         client_id: str,
         *,
         read_back: bool = True,
-        allowed: Callable[[], bool] = lambda: True,
+        writer: LogWriter | None = None,
         poll: float = _POLL,
     ) -> None:
-        """``read_back``: an append returns after its records were read. ``allowed``: whether this worker may write.
+        """``read_back``: an append returns after its records were read. ``writer``: by default a producer.
 
         ``poll``: seconds that a request for records waits for them, and that ``close`` may therefore take.
         """
@@ -50,7 +51,7 @@ class KafkaLog:
         self._kafka = kafka
         self._settings = {"client.id": client_id}
         self._read_back = read_back
-        self._allowed = allowed
+        self._writer = writer or ProducerWriter(kafka, self._settings)
         self._poll = poll
         self._values = LatestValues()
         self._moved = threading.Condition()
@@ -60,7 +61,6 @@ class KafkaLog:
         """Whether the record that is applied now was there before the log was opened."""
         self._ended: int | None = None
         self._writing = threading.Lock()
-        self._producer: Producer | None = None
         self._admin: Admin | None = None
         self._started = False
         self._stopping = threading.Event()
@@ -99,6 +99,10 @@ class KafkaLog:
             return self._moved.wait_for(lambda: (self._ended or 0) >= offset, timeout)
 
     def append(self, entries: Entries) -> None:
+        self.append_by(self._writer, entries)
+
+    def append_by(self, writer: LogWriter, entries: Entries) -> None:
+        """As :meth:`append`, by another writer."""
         if not entries:
             return
         batch = EncodedBatch(
@@ -107,7 +111,7 @@ class KafkaLog:
             [key.encode() for key in entries],
         )
         with self._writing:
-            self._write(batch)
+            writer.write(batch)
         if self._read_back:
             self.refresh()
 
@@ -118,7 +122,8 @@ class KafkaLog:
         return self._values.read()
 
     def refresh(self) -> None:
-        if not self._wait_for(self._ends(), _TIMEOUT):
+        # To the end of the log, also where transactions are open: what was committed after their beginning counts.
+        if not self._wait_for(self._ends(committed=False), _TIMEOUT):
             raise RetriableError(f"{self.topic} was not read to its end in time", code="kafka.unreachable")
 
     def follow(self, listener: Listener) -> None:
@@ -126,8 +131,7 @@ class KafkaLog:
 
     def discard_unsent(self) -> None:
         """Discard what was not sent yet: this worker may not write any more. Never blocks; on any thread."""
-        if (producer := self._producer) is not None:
-            producer.abandon()
+        self._writer.discard_unsent()
 
     def close(self) -> None:
         if self._stopping.is_set():
@@ -135,37 +139,12 @@ class KafkaLog:
         self._stopping.set()
         if self._thread.is_alive():
             self._thread.join(_STOP)
-        if self._producer is not None:
-            self._producer.close(0)
+        self._writer.close()
         if self._admin is not None:
             self._admin.close()
 
-    def _write(self, batch: EncodedBatch) -> None:
-        if not self._allowed():
-            raise RetriableError(
-                f"nothing is written to {self.topic}: this worker is not a member of its group", code="group.not_member"
-            )
-        if self._producer is None:
-            self._producer = self._kafka.producer(self._settings)
-        try:
-            delivery = self._producer.send(batch)
-            stored = self._producer.flush(_TIMEOUT)
-            error = delivery.error() if stored else None
-        except RetriableError as failure:
-            stored, error = False, failure
-        if stored and error is None:
-            return
-        reason = str(error) if error is not None else self._producer.connection_problem() or "no answer"
-        # A producer that is used again would write later what is reported as failed now.
-        self._producer.abandon()
-        self._producer.close(0)
-        self._producer = None
-        if isinstance(error, DataError):
-            raise error
-        raise RetriableError(f"cannot write to {self.topic}: {reason}", code="store.write")
-
-    def _ends(self) -> dict[TopicPartition, int]:
-        return self._with_admin(lambda admin: admin.end_offsets([self.topic]))
+    def _ends(self, *, committed: bool = True) -> dict[TopicPartition, int]:
+        return self._with_admin(lambda admin: admin.end_offsets([self.topic], committed=committed))
 
     def _with_admin(self, ask: Callable[[Admin], dict[TopicPartition, int]]) -> dict[TopicPartition, int]:
         if self._admin is None:

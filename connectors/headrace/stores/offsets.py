@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 
-from headrace.records import SourceOffset, SourcePartition
+from headrace.records import EncodedBatch, SourceOffset, SourcePartition
 from headrace.stores.log import CompactedLog
 
 
@@ -55,6 +55,15 @@ class ConnectorOffsets:
 
     def set(self, changes: Iterable[tuple[SourcePartition, SourceOffset | None]]) -> None:
         self.store.set(self.connector, changes)
+
+
+def offset_records(
+    topic: str, connector: str, changes: Iterable[tuple[SourcePartition, SourceOffset | None]]
+) -> EncodedBatch:
+    """Return the records that store positions in an offset topic; None deletes."""
+    entries = {offset_key(connector, partition): offset for partition, offset in changes}
+    values = [None if offset is None else orjson.dumps(offset) for offset in entries.values()]
+    return EncodedBatch(topic, values, [key.encode() for key in entries])
 
 
 def offset_key(connector: str, partition: Mapping[str, Any]) -> str:

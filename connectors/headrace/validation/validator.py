@@ -14,13 +14,15 @@ from typing import cast
 from headrace.broker.connector_clients import ALL_OVERRIDES, OverridePolicy
 from headrace.config import ConfigModel
 from headrace.errors import ConfigError, Finding
+from headrace.exactly_once_settings import ExactlyOnceSupport
 from headrace.interpolation import Interpolator, make_interpolator
 from headrace.local_access import NO_LISTS, LocalAccess
 from headrace.placeholders import is_interpolated
 from headrace.plugin import Converter
 from headrace.redaction import Secrets
 from headrace.registry import Plugin, PluginKind, Registry
-from headrace.settings import SETTINGS_MODELS, ConnectorSettings, WorkerSettings
+from headrace.settings import SETTINGS_MODELS, ConnectorSettings, SourceSettings, WorkerSettings
+from headrace.validation.exactly_once_rules import exactly_once_problem, exactly_once_rules
 from headrace.validation.findings import finished_findings, secrets_of
 from headrace.validation.rules import (
     aliases_of,
@@ -68,13 +70,15 @@ class Validator:
         overrides: OverridePolicy = ALL_OVERRIDES,
         secrets: Secrets | None = None,
         local_access: LocalAccess = NO_LISTS,
+        exactly_once: ExactlyOnceSupport | None = None,
     ) -> None:
         """``overrides``: what the worker lets connectors override. ``secrets`` is told every secret. ``local_access``:
-        what connectors may use of this machine."""
+        what connectors may use of this machine. ``exactly_once``: of the worker; None when it is not known."""
         self.registry = registry
         self.interpolator = interpolator
         self._overrides = overrides
         self._local_access = local_access
+        self._exactly_once = exactly_once
         self.secrets = secrets or Secrets()
 
     def connector(
@@ -100,6 +104,8 @@ class Validator:
             findings += connector_rules(settings)
             findings += self._overrides.problems(settings)
             findings += version_rule(plugin, settings)
+        if isinstance(settings, SourceSettings):
+            findings += exactly_once_rules(settings, plugin, resolved, self._exactly_once)
         secrets = secrets_of(sections, resolution)
         self.secrets.add(resolved.get("name", "").strip(), secrets)
         findings = finished_findings(findings, resolution, raw, secrets)
@@ -142,6 +148,9 @@ class Validator:
             findings += self._overrides.problems(models[0])
             if "connector.class" not in opaque:
                 findings += version_rule(self._connector_plugin(raw, []), models[0])
+        if isinstance(models[0], SourceSettings):
+            found_plugin = self._connector_plugin(raw, []) if "connector.class" not in opaque else None
+            findings += exactly_once_rules(models[0], found_plugin, raw, self._exactly_once)
         visible = [finding for finding in findings if finding.key not in opaque]
         return list(dict.fromkeys([*unresolved, *visible]))
 
@@ -154,6 +163,13 @@ class Validator:
         if refused:
             return None, [*section.validate_values(properties), *refused]
         return section.validate(properties)
+
+    def delivery(self, properties: Mapping[str, str]) -> str:
+        """Return how a source with this configuration delivers; empty unless the worker writes in transactions."""
+        if self._exactly_once != "enabled":
+            return ""
+        problem = exactly_once_problem(self._connector_plugin(properties, []), properties)
+        return "exactly-once" if problem is None else "at-least-once"
 
     def worker(self, properties: Mapping[str, str]) -> tuple[WorkerSettings | None, list[Finding]]:
         """Validate a worker's configuration; None when there are errors."""

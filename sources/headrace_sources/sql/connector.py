@@ -63,6 +63,17 @@ class SqlSourceConnector(SourceConnector):
             return properties
         return {name: value for name, value in properties.items() if not name.startswith("delete.")}
 
+    def exactly_once_problem(self, properties: Mapping[str, str]) -> str | None:
+        try:
+            config = self.config_model.parse(properties)
+        except ConfigError:
+            return None  # reported by itself
+        if config.mode == "bulk":
+            return "mode=bulk reads all rows again and again"
+        if config.delete_detection == "reconcile":
+            return "delete.detection=reconcile sends deletions again after a restart"
+        return None
+
     def watch_interval(self, properties: Mapping[str, str]) -> float | None:
         """Return how often the list of tables is read again; None for a query."""
         config = self.config_model.parse(properties)

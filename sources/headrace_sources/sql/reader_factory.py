@@ -171,7 +171,10 @@ class ReaderFactory:
             catalog=self.catalogs[table],
             tuning=self.tuning,
         )
-        parallelism = Parallelism(1 if alone else self.config.parallelism, self._start_readers)
+        # A snapshot by several readers has no position after what it has sent.
+        parallelism = Parallelism(
+            1 if alone or self.context.exactly_once else self.config.parallelism, self._start_readers
+        )
         return reader_for(spec, dialect, position, plan, self.initial, parallelism)
 
     def _start_readers(self, spec: ReadSpec, chunks: Sequence[Chunk], within: Within, threads: int) -> ReaderPool:

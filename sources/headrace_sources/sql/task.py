@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, tzinfo
 from typing import ClassVar
 
@@ -111,6 +112,7 @@ class SqlSourceTask(SourceTask):
                 tables = assigned_tables(config) or wanted_tables(connection, dialect, config)
             now = dialect.now(connection)
             lookback, findings = lookback_for(connection, dialect, config, self.tuning)
+            lookback = replace(lookback, settled=self._context.exactly_once)
         session.close_transaction()
         zone = find_zone(config.timezone)
         assert zone is not None, "the configuration was validated"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from headrace.interpolation import make_interpolator
@@ -15,22 +17,60 @@ from .test_validation import SINK, SOURCE
 WORKER = {"bootstrap.servers": "broker:9092", "config.providers": ""}
 
 
+def test_connect_rest_6_a_key_of_the_framework_is_accepted_at_its_default_only(validator: Validator) -> None:
+    key = "topic.creation.groups"
+    assert validator.connector({**SOURCE, key: ""})[1] == []
+    (finding,) = validator.connector({**SOURCE, key: "mine"})[1]
+    assert (finding.code, finding.key, finding.severity) == ("config.invalid_value", key, "error")
+    assert "only" in finding.message
+    assert "''" in finding.hint
+
+
+INTERVAL = {"transaction.boundary": "interval"}
+
+
 @pytest.mark.parametrize(
-    ("key", "default", "other"),
+    ("support", "keys", "code", "message"),
     [
-        ("exactly.once.support", "requested", "required"),
-        ("transaction.boundary", "poll", "connector"),
-        ("topic.creation.groups", "", "mine"),
+        ("enabled", {"exactly.once.support": "required"}, "config.exactly_once", "does not say that it supports it"),
+        (None, {"exactly.once.support": "required"}, "config.exactly_once", "does not support exactly-once semantics"),
+        ("enabled", {"transaction.boundary": "connector"}, "config.invalid_value", "connector-defined"),
+        (
+            "enabled",
+            {**INTERVAL, "transaction.boundary.interval.ms": "1m"},
+            "config.conflict",
+            "transaction.timeout.ms",
+        ),
+        ("enabled", {"producer.override.bootstrap.servers": "other:9092"}, "config.conflict", "one transaction"),
+        (None, {"offsets.storage.topic": "own"}, "config.unsupported_key", "offset topic of the worker group"),
     ],
 )
-def test_connect_rest_6_keys_of_the_framework_are_accepted_at_their_default_only(
-    validator: Validator, key: str, default: str, other: str
+def test_what_exactly_once_sources_do_not_support_is_refused(
+    validator: Validator, support: Any, keys: dict[str, str], code: str, message: str
 ) -> None:
-    assert validator.connector({**SOURCE, key: default})[1] == []
-    (finding,) = validator.connector({**SOURCE, key: other})[1]
-    assert (finding.code, finding.key, finding.severity) == ("config.invalid_value", key, "error")
-    assert "not supported" in finding.message or "no transactions" in finding.message or "only" in finding.message
-    assert repr(default) in finding.hint
+    of_worker = Validator(validator.registry, validator.interpolator, exactly_once=support)
+    (finding,) = of_worker.connector({**SOURCE, **keys})[1]
+    assert (finding.code, finding.severity) == (code, "error")
+    assert message in finding.message
+    assert finding.hint
+
+
+def test_a_worker_without_exactly_once_support_refuses_connectors_that_require_it(validator: Validator) -> None:
+    of_worker = Validator(validator.registry, validator.interpolator, exactly_once="preparing")
+    found = of_worker.connector({**SOURCE, "exactly.once.support": "required"})[1]
+    assert "This worker does not have exactly-once source support enabled." in [item.message for item in found]
+
+
+def test_a_longer_transaction_timeout_allows_a_longer_interval(validator: Validator) -> None:
+    longer = {"transaction.boundary.interval.ms": "1m", "producer.override.transaction.timeout.ms": "120000"}
+    assert validator.connector({**SOURCE, **INTERVAL, **longer})[1] == []
+
+
+def test_exactly_once_sources_need_a_worker_group(validator: Validator) -> None:
+    (finding,) = validator.worker({**WORKER, "exactly.once.source.support": "enabled"})[1]
+    assert (finding.code, finding.key) == ("config.conflict", "exactly.once.source.support")
+    assert "needs a worker group" in finding.message
+    assert validator.worker({**WORKER, **GROUP, "exactly.once.source.support": "enabled"})[0] is not None
 
 
 def test_connect_rest_8_keys_for_own_tools_are_accepted_below_their_prefix_with_a_warning(validator: Validator) -> None:

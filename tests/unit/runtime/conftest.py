@@ -236,7 +236,7 @@ def start(world: World, plugins: Registry, tmp_path: Path) -> Iterator[Callable[
         mine = kafka_clients or InMemoryKafka()
         refusals: list[Exception] = []
         installed = plugins_of or Registry(plugins.plugins())
-        validator = Validator(installed, make_interpolator(installed))
+        validator = Validator(installed, make_interpolator(installed), exactly_once=parsed.exactly_once)
         application = WorkerApplication(
             parsed, validator, installed, refused=refusals.append, kafka_clients=mine, open_member=open_member
         )

@@ -22,7 +22,7 @@ def fold(records: Iterable[KeyValue], *, trusts: bool = True) -> DesiredState:
     folded = ConfigFold(trusts=trusts)
     for key, value in records:
         folded.apply(key, value)
-    return replace(folded.desired(), revisions={})
+    return replace(folded.desired(), revisions={}, publications={})
 
 
 def compacted(records: list[KeyValue], *, tombstones: bool) -> list[KeyValue]:
@@ -47,6 +47,10 @@ def commit(name: str, count: int) -> KeyValue:
     return f"commit-{name}", {"tasks": count}
 
 
+def fencing(name: str, count: int) -> KeyValue:
+    return f"tasks-fencing-{name}", {"task-count": count}
+
+
 def target(name: str, state: str) -> KeyValue:
     return f"target-state-{name}", {"state": "PAUSED" if state == "STOPPED" else state, "state.v2": state}
 
@@ -58,7 +62,7 @@ TEXTS = st.lists(st.sampled_from(["x", "y"]), max_size=3)
 @st.composite
 def operations(draw: st.DrawFn) -> list[KeyValue]:
     name = draw(NAMES)
-    kind = draw(st.sampled_from(["put", "stop", "pause", "resume", "delete", "restart"]))
+    kind = draw(st.sampled_from(["put", "stop", "pause", "resume", "delete", "restart", "fence"]))
     if kind == "put":
         texts = draw(TEXTS)
         return [connector(name, version=draw(st.sampled_from("12"))), *tasks(name, *texts), commit(name, len(texts))]
@@ -68,6 +72,8 @@ def operations(draw: st.DrawFn) -> list[KeyValue]:
         return [commit(name, 0), target(name, "STOPPED")]
     if kind == "restart":
         return [(f"restart-connector-{name}", {"include-tasks": True, "only-failed": False})]
+    if kind == "fence":
+        return [fencing(name, draw(st.integers(0, 3)))]
     return [target(name, "PAUSED" if kind == "pause" else "STARTED")]
 
 
@@ -217,3 +223,18 @@ def test_records_of_unknown_kinds_are_ignored_counted_and_logged_once() -> None:
     assert fold.unknown == 2
     assert [(entry["code"], entry["key"]) for entry in logs] == [("group.unknown_record", "quota-connector-a")]
     assert fold.desired().configs == {}
+
+
+def test_a_set_of_tasks_is_fenced_by_the_record_after_its_commit() -> None:
+    published = [connector("a"), *tasks("a", "x", "y"), commit("a", 2)]
+    assert fold(published).unfenced == {"a"}
+    fenced = fold([*published, fencing("a", 2)])
+    assert (fenced.unfenced, fenced.fenced_counts) == (frozenset(), {"a": 2})
+    again = fold([*published, fencing("a", 2), *tasks("a", "x"), commit("a", 1)])
+    assert (again.unfenced, again.fenced_counts) == ({"a"}, {"a": 2})
+
+
+def test_a_new_connector_of_an_old_name_knows_how_many_tasks_the_old_one_had() -> None:
+    old = [connector("a"), *tasks("a", "x", "y"), commit("a", 2), fencing("a", 2), ("connector-a", None)]
+    new = fold([*old, connector("a"), *tasks("a", "x"), commit("a", 1)])
+    assert (new.unfenced, new.fenced_counts) == ({"a"}, {"a": 2})

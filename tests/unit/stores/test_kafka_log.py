@@ -16,6 +16,7 @@ from headrace.stores import ConfigStore
 from headrace.stores.config_fold import Command, RestartRequest
 from headrace.stores.group_topics import ensure_topics, group_topics
 from headrace.stores.kafka_log import BackgroundLog, KafkaLog
+from headrace.stores.log_writers import ProducerWriter
 from headrace.stores.statuses import outdated
 from headrace.testing.waiting import eventually
 
@@ -76,7 +77,7 @@ def test_records_that_are_not_json_are_left_out(kafka: InMemoryKafka, open_log: 
 
 
 def test_a_worker_that_may_not_write_writes_nothing(kafka: InMemoryKafka, open_log: Open) -> None:
-    log = open_log(allowed=lambda: False)
+    log = open_log(writer=ProducerWriter(kafka, {}, lambda: False))
     with pytest.raises(RetriableError, match="not a member of its group"):
         log.append({"a": 1})
     assert kafka.records("configs") == []

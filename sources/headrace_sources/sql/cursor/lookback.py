@@ -23,6 +23,9 @@ class Lookback:
     ids: int = 0
     memory_rows: int = 100_000
     """Maximum number of sent rows to remember."""
+    settled: bool = False
+    """Whether only rows are read before which none can appear any more, so that a stored position is after exactly the
+    rows that were sent (exactly-once delivery)."""
 
     @property
     def active(self) -> bool:

@@ -17,6 +17,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from headrace import RetriableError
 from headrace_sources.sql.cursor.blocking_transaction import blocking_transaction
 from headrace_sources.sql.cursor.lookback import Lookback
 from headrace_sources.sql.cursor.position import (
@@ -79,6 +80,9 @@ class TableCursor:
     def __post_init__(self) -> None:
         self._snapshots = self.transaction_snapshots or TransactionSnapshots(self.dialect, self.monotonic)
         self._looks_back = self.lookback.active
+        self._settled = self.lookback.settled
+        self.unfinished = False
+        """The position is before some rows that were taken: the next row has the same position as the last one."""
         self._snapshot_number = 0  # of the last snapshot that was used
         self._fence: CursorPosition = BEGINNING  # the position of the last fence of ids
         self._codec: CursorCodec | None = None
@@ -124,6 +128,9 @@ class TableCursor:
         """
         codec = self._codec
         assert codec is not None
+        if self._settled and self.unfinished:
+            text = f"the read of {self.relation} was interrupted between rows of one position"
+            raise RetriableError(text, code="sql.interrupted")
         self._worth_waiting = self.lookback.memory_rows if worth_waiting is None else worth_waiting
         bounds = self._timestamp_bounds(connection, codec) if codec.codec else self._id_bounds(connection)
         if self._looks_back:
@@ -193,6 +200,10 @@ class TableCursor:
         self._forget_final(fence)
         if not top or mark.resume >= top:
             return None
+        if self._settled:
+            top = mark.low_after(top)
+            if top <= mark.resume:
+                return None
         bounds = Bounds(after_id=mark.resume[0] if mark.resume else None, up_to_id=top[0])
         self._wait_for_transactions(connection, bounds)
         return bounds
@@ -205,11 +216,16 @@ class TableCursor:
 
         self.sequence_check.observe(greatest, low[0] if low else None, any_between)
 
-    def _timestamp_bounds(self, connection: Connection, codec: CursorCodec) -> Bounds:
+    def _timestamp_bounds(self, connection: Connection, codec: CursorCodec) -> Bounds | None:
         timestamps, mark = codec.codec, self._watermark
         assert timestamps is not None
         now = self._observe_timestamps(connection, timestamps) if self._looks_back else self.dialect.now(connection)
         before = timestamps.bound(now - self.delay)
+        if self._settled and self._looks_back:
+            low = mark.low_after((before, LARGEST_ID))
+            if low <= mark.resume:
+                return None
+            before = low[0]
         bounds = Bounds(before=before)
         if mark.resume:
             after, identity = mark.resume
@@ -261,7 +277,7 @@ class TableCursor:
 
     def _wait_for_transactions(self, connection: Connection, bounds: Bounds) -> None:
         """Decide whether a long first read waits: a transaction that may have written anywhere would repeat it all."""
-        if self._began:
+        if self._began or self._settled:
             self.waiting_for_transactions = False
             return
         now = self.monotonic()
@@ -325,7 +341,8 @@ class TableCursor:
         """Move after ``rows``, or to the last position in them from which resuming loses no row."""
         last = rows[-1]
         position = codec.of(last)
-        if following is not None and _same_position(codec, last, following):
+        self.unfinished = following is not None and _same_position(codec, last, following)
+        if self.unfinished:
             # More rows have the last position: move to the position before. Without one the position stays.
             earlier = next((row for row in reversed(rows) if not _same_position(codec, row, last)), None)
             if earlier is None:
@@ -388,6 +405,8 @@ class TableCursor:
         found = blocking_transaction(self._watermark, self._transactions, self._since, self.monotonic())
         if found is None or found.age < self.tuning.blocked_after:
             return None
+        if self._settled:
+            return f"rows of {self.relation} wait for {found}, because exactly-once delivery reads only what is settled"
         return (
             f"rows of {self.relation} are sent, but the stored position waits for {found}: "
             f"a restart would send {len(self.sent)} rows again"

@@ -243,6 +243,7 @@ class TableReader:
     def _positioned(self, batch: SourceBatch | None) -> SourceBatch | None:
         if batch is not None and self._cursor_names:
             batch.source_offset = self.cursor.position_for_batch().to_json() or None
+            batch.unfinished = self.cursor.unfinished
         return batch
 
     def _execute(self, connection: Connection) -> Stream | None:

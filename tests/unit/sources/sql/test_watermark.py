@@ -25,6 +25,9 @@ ACTIONS = st.lists(st.tuples(st.sampled_from(WHAT), st.integers(0, 3)), max_size
 
 
 class ConcurrentTransactions(RuleBasedStateMachine):
+    settled = False
+    """Whether the reader reads only rows before which none can appear, as with exactly-once delivery."""
+
     def __init__(self) -> None:
         super().__init__()
         self.sequence = self.names = 0
@@ -96,7 +99,11 @@ class ConcurrentTransactions(RuleBasedStateMachine):
         self.mark.observe(self.fence(top, tells_start))
         self.act(second)
         visible = sorted(row for row in self.committed if (row,) > self.mark.resume)
+        if self.settled:
+            limit = self.mark.low_after((top,) if top else self.mark.start)
+            visible = [row for row in visible if (row,) <= limit]
         for row in visible[:taken]:
+            assert not self.settled or row not in self.sent, f"{row} is sent twice"
             self.sent.add(row)
             self.mark.reached((row,))
             self.stored = self.mark.low
@@ -127,6 +134,16 @@ class ConcurrentTransactions(RuleBasedStateMachine):
 
 ConcurrentTransactions.TestCase.settings = settings(max_examples=examples(2), stateful_step_count=12, deadline=None)
 TestConcurrentTransactions = ConcurrentTransactions.TestCase
+
+
+class SettledReads(ConcurrentTransactions):
+    """No row is missed, and none is sent twice, also by a reader that is killed and starts at its stored position."""
+
+    settled = True
+
+
+SettledReads.TestCase.settings = ConcurrentTransactions.TestCase.settings
+TestSettledReads = SettledReads.TestCase
 
 
 def test_a_position_waits_for_the_oldest_transaction_and_then_moves_on() -> None:
