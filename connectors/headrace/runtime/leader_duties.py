@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import structlog
 
-from headrace.errors import InfrastructureError, RetriableError
+from headrace.errors import HeadraceError
 from headrace.groups.protocol import Unit
 from headrace.metrics import now_ms
 from headrace.runtime.membership import Membership
@@ -50,7 +50,7 @@ class LeaderDuties:
             if not self._membership.leads():
                 return
             self._renew_session_key()
-        except (RetriableError, InfrastructureError) as error:
+        except HeadraceError as error:  # tried again in the next tick
             if not self._failed:
                 log.warning("the leader cannot write configurations", code=error.code, reason=str(error))
             self._failed = True

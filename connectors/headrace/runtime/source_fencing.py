@@ -82,10 +82,13 @@ class SourceFencing:
 
     def request(self, connector: str) -> None:
         """Fence, or ask the leader to do it. Raise HeadraceError."""
-        if self._group.membership.leads():
-            self.fence(connector)
-        else:
+        if not self._group.membership.leads():
             self._group.forward_fencing(connector)
+            return
+        try:
+            self.fence(connector)
+        except (ConflictError, NotFoundError) as error:  # the task is replaced, or asks again
+            raise RetriableError(error.message, code=error.code, hint=error.hint) from error
 
     def fence(self, connector: str) -> None:
         """Fence the producers of the tasks before the last commit of tasks, as the leader.

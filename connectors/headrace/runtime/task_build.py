@@ -87,18 +87,20 @@ class TaskBuilder:
         """Create the pipeline. ``config`` has placeholders, which are resolved here. Raise ConfigError."""
         config_origin = self.config_origins.of(task.connector, config)
 
-        def one_task() -> _OneTask:
-            parsed = self.validator.require_connector(config, trusted=trusted)
+        def one_task(parsed: ConnectorConfig) -> _OneTask:
             policy = FaultPolicy(parsed.settings, config_origin, control.stop_event, control.log, control.metrics)
             stages = make_stages(self.registry, self.settings, parsed.settings, policy, control.tap)
             return _OneTask(self, task, config, parsed, control, config_origin, set_status_reason, stages)
 
-        first = one_task()
-        if self.fencing is None or isinstance(first.config.settings, SinkSettings | StreamSettings):
-            return first.pipeline()
-        first.stages.close()
-        fencing = self.fencing
-        return RestartingSource(lambda committed: one_task().exactly_once(fencing, committed), control)
+        parsed = self.validator.require_connector(config, trusted=trusted)
+        if (fencing := self.fencing) is None or not isinstance(parsed.settings, SourceSettings):
+            return one_task(parsed).pipeline()
+
+        def start_over(committed: Callable[[], None]) -> SourcePipeline:
+            resolved = self.validator.require_connector(config, trusted=trusted)  # a password may have changed
+            return one_task(resolved).exactly_once(fencing, committed)
+
+        return RestartingSource(start_over, control)
 
     def open_fencing_producer(self, config: Mapping[str, str], transactional_id: str) -> TransactionalProducer:
         """Create a producer with the settings of a connector's producers, to fence them. Raise ConfigError."""

@@ -117,7 +117,10 @@ class TransactionalWriter:
         if self._producer is not None:
             return False
         require_allowed(topic, allowed=self._allowed())
-        producer = initialized(self._kafka.transactional_producer(self._id, self._settings), self._id)
+        try:
+            producer = initialized(self._kafka.transactional_producer(self._id, self._settings), self._id)
+        except HeadraceError as error:
+            raise _failed(topic, error) from error
         if not self._allowed():  # it may have fenced the new leader, which initialises another producer then
             producer.close(0)
             require_allowed(topic, allowed=False)
@@ -138,18 +141,17 @@ class TransactionalWriter:
         try:
             self._write(batch)
         except TaskError as error:
-            self._release()
             if error.code != "kafka.producer_fenced" or claimed or not self._allowed():
-                raise self._failed(batch, error) from error
+                raise _failed(batch.topic, error) from error
             log.info("claims the right to write configurations again", reason=str(error))
             self._claim(batch.topic)
             try:
                 self._write(batch)
             except TaskError as again:
-                self._release()
-                raise self._failed(batch, again) from again
+                raise _failed(batch.topic, again) from again
 
     def _write(self, batch: EncodedBatch) -> None:
+        """Raise TaskError when the producer was fenced, RetriableError, DataError; then there is none any more."""
         producer = self._producer
         assert producer is not None
         require_allowed(batch.topic, allowed=self._allowed())
@@ -157,18 +159,12 @@ class TransactionalWriter:
             producer.begin()
             producer.send(batch)
             producer.commit()
-        except RetriableError as error:
-            self._release()
-            raise self._failed(batch, error) from error
-        except TaskError:
-            raise
-        except HeadraceError:
+        except (TaskError, DataError):
             self._release()
             raise
-
-    @staticmethod
-    def _failed(batch: EncodedBatch, error: HeadraceError) -> RetriableError:
-        return RetriableError(f"cannot write to {batch.topic}: {error}", code="store.write")
+        except HeadraceError as error:
+            self._release()
+            raise _failed(batch.topic, error) from error
 
     def discard_unsent(self) -> None:
         """Do nothing: what a new leader does not allow, Kafka refuses."""
@@ -176,6 +172,10 @@ class TransactionalWriter:
     def close(self) -> None:
         with self._lock:
             self._release()
+
+
+def _failed(topic: str, error: HeadraceError) -> RetriableError:
+    return RetriableError(f"cannot write to {topic}: {error.message}", code="store.write", hint=error.hint)
 
 
 def require_allowed(topic: str, *, allowed: bool) -> None:
