@@ -85,6 +85,12 @@ class TaskBuilder:
         trusted: bool = False,
     ) -> Pipeline:
         """Create the pipeline. ``config`` has placeholders, which are resolved here. Raise ConfigError."""
+        control = replace(
+            control,
+            raise_condition=self._raiser(task.connector),
+            hop_headers=self.settings.hop_headers,
+            spans=self.tracing.of(task.connector, str(task)) if self.tracing is not None else None,
+        )
         config_origin = self.config_origins.of(task.connector, config)
 
         def one_task(parsed: ConnectorConfig) -> _OneTask:

@@ -82,6 +82,7 @@ def make_source_context(
     remaining: Callable[[int], None] | None = None,
     lag: Callable[[str, int, int], None] | None = None,
     raise_condition: RaiseCondition = ignore_condition,
+    exactly_once: bool = False,
 ) -> SourceContext:
     """Return the context of a source task, with the stored positions of ``offsets``."""
     return SourceContext(
@@ -96,6 +97,7 @@ def make_source_context(
         json_form,
         remaining or (lambda records: None),
         lag or (lambda part, millis, records: None),
+        exactly_once,
         raise_condition=raise_condition,
     )
 

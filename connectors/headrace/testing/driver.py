@@ -38,8 +38,9 @@ class SourceDriver:
         *,
         tasks: int = 1,
         number: int = 0,
+        exactly_once: bool = False,
     ) -> None:
-        """Raise what ``task_configs`` and ``start`` raise."""
+        """``exactly_once``: as in :class:`SourceContext`. Raise what ``task_configs`` and ``start`` raise."""
         self.offsets = offsets if offsets is not None else Offsets()
         self.status_reasons = RecordedStatusReasons()
         self.conditions = RecordedConditions()
@@ -59,6 +60,7 @@ class SourceDriver:
                     number=number,
                     lag=self._lag,
                     raise_condition=self.conditions,
+                    exactly_once=exactly_once,
                 )
             )
         except BaseException:

@@ -204,7 +204,7 @@ def run(harness: Callable[[], Any]) -> Run:
 
         def make(committed: Callable[[], None]) -> SourcePipeline:
             task = Rows(count, batch, group, broken, set(bad))
-            context = make_source_context({}, Positions(mine.broker))
+            context = make_source_context({}, Positions(mine.broker))  # type: ignore[arg-type]
             delivery = partial(TransactionalDelivery, factory, committed)
             return SourcePipeline(task, context, mine.stages(**settings), delivery, control)
 

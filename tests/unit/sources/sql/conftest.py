@@ -70,8 +70,9 @@ def drive(
     connector = tuned(tuning, make_dialect)
     with ExitStack() as stop:
 
-        def start(offsets: Offsets | None = None, /, **keys: str) -> SourceDriver:
-            return stop.enter_context(SourceDriver(connector, properties(**keys), offsets))
+        def start(offsets: Offsets | None = None, /, *, exactly_once: bool = False, **keys: str) -> SourceDriver:
+            driver = SourceDriver(connector, properties(**keys), offsets, exactly_once=exactly_once)
+            return stop.enter_context(driver)
 
         yield start
 
