@@ -34,6 +34,7 @@ from headrace.registry import PluginKind, Registry
 from headrace.runtime import sink_offsets
 from headrace.runtime.api import ConnectorInfo, ConnectorStatus, Health, TaskInfo, TaskProgress, TaskRecords
 from headrace.runtime.connector_reasons import ConnectorReasons
+from headrace.runtime.consumer_groups import require_other_group
 from headrace.runtime.health import health, liveness
 from headrace.runtime.kafka_watch import KafkaWatch
 from headrace.runtime.progress import task_progress
@@ -449,19 +450,9 @@ class Worker:
             self._require_valid(name, self._lookups.refusals(named, desired.configs))
             if self._type(named) == "stream" and self._open_reader is not None:
                 self._require_fitting_state(StoredApplication(name, named, self._open_reader))
-        self._refuse_group_of_workers(name, named)
+        if self._worker_group is not None and self._type(named) in _CONSUMERS:
+            require_other_group(self._group(name, named, trusted=False), self._worker_group, named)
         return named
-
-    def _refuse_group_of_workers(self, name: str, config: Mapping[str, str]) -> None:
-        """Raise ConfigError when a consumer would join the group of the workers (Kafka Connect's rule and text)."""
-        if self._worker_group is None or self._type(config) not in _CONSUMERS:
-            return
-        group = self._group(name, config, trusted=False)
-        if group == self._worker_group:
-            key = "consumer.override.group.id" if "consumer.override.group.id" in config else "name"
-            text = f"Consumer group {group} conflicts with Connect worker group {self._worker_group}"
-            hint = "name another consumer.override.group.id"
-            raise ConfigError(findings=[Finding("config.conflict", text, key, hint)])
 
     def _require_fitting_state(self, application: StoredApplication) -> None:
         """Raise ConflictError when the state that the application has does not fit its new configuration."""
