@@ -164,8 +164,9 @@ class Worker:
         connector = replace(known, version=version, reason=reason, retrying=kafka is not None)
         conditions = tuple(self._conditions.of(name))
         configured = config.get("connector.class", "")
-        delivery = self._delivery(config) if self._type(config) == "source" else ""
-        return ConnectorStatus(name, connector, tasks, self._type(config), conditions, configured, delivery)
+        kind = self._type(config)
+        delivery = self._delivery(config) if kind == "source" else ""
+        return ConnectorStatus(name, connector, tasks, kind, conditions, configured, delivery)
 
     def create(self, name: str, config: Mapping[str, str], initial_state: TargetState) -> ConnectorInfo:
         config = self._checked(name, config)
@@ -201,11 +202,8 @@ class Worker:
     def restart(self, name: str, *, include_tasks: bool, only_failed: bool) -> ConnectorStatus:
         status = self._status(name, "Unknown connector: {}")
         connector = not only_failed or status.connector.state is State.FAILED
-        tasks = [
-            number
-            for number, task in status.tasks.items()
-            if include_tasks and (not only_failed or task.state is State.FAILED)
-        ]
+        restarted = status.tasks.items() if include_tasks else ()
+        tasks = [number for number, task in restarted if not only_failed or task.state is State.FAILED]
         self._reconciler.call(
             lambda: self._reconciler.request_restart(name, include_tasks=include_tasks, only_failed=only_failed)
         )
@@ -271,9 +269,8 @@ class Worker:
             self._move(name, lambda admin: sink_offsets.move(admin, group, changes))
 
     def _fence_stopped(self, name: str, config: Mapping[str, str]) -> None:
-        """Fence the tasks of a stopped source: one that hangs would store its position after the change."""
         if self._fence_sources is not None and self._type(config) == "source":
-            self._fence_sources(name)
+            self._fence_sources(name)  # a task that hangs would store its position after the change
 
     def reset_offsets(self, name: str) -> None:
         self._fence_stopped(name, self._reconciler.call(lambda: self._stopped_config(name)))

@@ -21,7 +21,7 @@ log = structlog.stdlib.get_logger("headrace.worker")
 CONNECTOR, TARGET, TASK, COMMIT = "connector-", "target-state-", "task-", "commit-"
 FENCING = "tasks-fencing-"
 RESTART, LOGGER, SESSION_KEY = "restart-connector-", "logger-cluster-", "session-key"
-_WITHOUT_EFFECT = ("tasks-fencing-", RESTART, LOGGER, SESSION_KEY)
+_WITHOUT_EFFECT = (RESTART, LOGGER, SESSION_KEY)
 """Keys of Kafka Connect that are not part of the desired state, or whose deletion means nothing."""
 
 
