@@ -46,7 +46,7 @@ test-quick: setup ## Unit tests and import contracts, on two cores and with fewe
 
 soak: setup ## Rounds of faults against groups of workers and stream applications (ROUNDS=200, SEED=…): up to two hours
 	HEADRACE_SOAK_ROUNDS=$(or $(ROUNDS),200) HEADRACE_SOAK_SEED=$(or $(SEED),20261130) $(BIN)/python -m pytest tests/system/test_group_soak.py -s
-	HEADRACE_SOAK_ROUNDS=$(or $(ROUNDS),20) HEADRACE_SOAK_SEED=$(or $(SEED),20261130) $(BIN)/python -m pytest tests/system/test_stream_kills.py tests/system/test_experiment_kills.py -s
+	HEADRACE_SOAK_ROUNDS=$(or $(ROUNDS),20) HEADRACE_SOAK_SEED=$(or $(SEED),20261130) $(BIN)/python -m pytest tests/system/test_stream_kills.py tests/system/test_experiment_kills.py tests/system/test_exactly_once_sources.py -s
 
 lint: setup ## Ruff, mypy strict, import contracts, generated documentation
 	$(BIN)/ruff check .
