@@ -141,7 +141,7 @@ class JsonConnectSchemas:
         if "$ref" in schema:
             self._collect(self._document.resolve(schema["$ref"], place.document), found, visited)
             return
-        for item in schema.get("allOf") or ():
+        for item in _list(schema, "allOf") if "allOf" in schema else ():
             self._collect(place._replace(schema=item), found, visited)
         if isinstance(schema.get("properties"), dict):
             found |= self._properties(place)

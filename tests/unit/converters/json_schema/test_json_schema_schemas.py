@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from headrace import DataError, Schema, Type
@@ -228,6 +228,7 @@ SCHEMA_LIKE = st.recursive(
 
 
 @given(SCHEMA_LIKE)
+@example({"type": "object", "allOf": 1})
 def test_any_json_is_a_schema_or_refused(text: Any) -> None:
     try:
         schema = connect(text)
