@@ -73,7 +73,7 @@ class SoakedGroup:
         """Return the number of the leader, as a worker that is not struck knows it."""
         for url in self.urls():
             try:
-                leader = httpx.get(f"{url}/v1/workers", timeout=5).json().get("leader")
+                leader = HTTP.get(f"{url}/v1/workers", timeout=5).json().get("leader")
             except httpx.HTTPError:
                 continue
             for number, worker in enumerate(self.workers):

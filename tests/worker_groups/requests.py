@@ -9,6 +9,8 @@ from typing import Any
 
 import httpx
 
+from tests.engines.http import HTTP
+
 CONFIG = {
     "connector.class": "SqlSource",
     "table.whitelist": "t0",
@@ -53,15 +55,15 @@ class RestClient:
                 wanted = None
                 self.rebalancing += 1
                 self.possible[name] = before | {None}
-                answer = httpx.delete(f"{url}/connectors/{name}", timeout=15)
+                answer = HTTP.delete(f"{url}/connectors/{name}", timeout=15)
             elif before == {None}:
                 self.rebalancing += 1
                 self.possible[name] = before | {wanted}
                 body: dict[str, Any] = {"name": name, "initial_state": "STOPPED", "config": self._config()}
-                answer = httpx.post(f"{url}/connectors", json=body, timeout=15)
+                answer = HTTP.post(f"{url}/connectors", json=body, timeout=15)
             else:
                 self.possible[name] = before | {wanted}
-                answer = httpx.put(f"{url}/connectors/{name}/config", json=self._config(), timeout=15)
+                answer = HTTP.put(f"{url}/connectors/{name}/config", json=self._config(), timeout=15)
         except httpx.HTTPError:
             self.unclear += 1
             return
@@ -79,7 +81,7 @@ class RestClient:
 
     def wrong(self, url: str) -> dict[str, tuple[int | None, set[int | None]]]:
         """Return the connectors whose version at this worker is not possible, with those that are."""
-        listed = httpx.get(f"{url}/connectors?expand=info", timeout=15).raise_for_status().json()
+        listed = HTTP.get(f"{url}/connectors?expand=info", timeout=15).raise_for_status().json()
         found: dict[str, tuple[int | None, set[int | None]]] = {}
         for name, possible in self.possible.items():
             config = listed.get(name, {}).get("info", {}).get("config", {})
