@@ -119,6 +119,8 @@ class GroupRuntime:
 
     def close(self) -> None:
         """Write the last statuses and close the topics."""
+        self._config_log.stop_reading()
+        self._offset_log.stop_reading()
         self.conditions.close()
         self.offsets.close()
         self.configs.close()

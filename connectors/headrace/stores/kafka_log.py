@@ -63,6 +63,7 @@ class KafkaLog:
         self._writing = threading.Lock()
         self._admin: Admin | None = None
         self._started = False
+        self._closed = False
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._follow_topic, name=f"{topic}-reader", daemon=True)
 
@@ -133,10 +134,15 @@ class KafkaLog:
         """Discard what was not sent yet: this worker may not write any more. Never blocks; on any thread."""
         self._writer.discard_unsent()
 
-    def close(self) -> None:
-        if self._stopping.is_set():
-            return
+    def stop_reading(self) -> None:
+        """Let the last poll end without waiting for it: several logs that are closed wait together."""
         self._stopping.set()
+
+    def close(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        self.stop_reading()
         if self._thread.is_alive():
             self._thread.join(_STOP)
         self._writer.close()
