@@ -23,6 +23,7 @@ import pytest
 from headrace.broker.kafka_python import KafkaPythonClients
 from headrace.testing.waiting import eventually
 from tests.engines.http import HTTP
+from tests.worker_groups.statuses import owners_of_running
 
 ROUNDS = int(os.environ.get("HEADRACE_SOAK_ROUNDS", "0"))
 SEED = int(os.environ.get("HEADRACE_SOAK_SEED", "20261130"))
@@ -78,12 +79,7 @@ class GroupOfTwo:
             return {}
         if answer.status_code != 200:
             return {}
-        return {
-            f"{name}-{task['id']}": task["worker_id"]
-            for name, item in answer.json().items()
-            for task in item["status"]["tasks"]
-            if task["state"] == "RUNNING"
-        }
+        return owners_of_running(answer.json())
 
     def wait_until_all_run(self, *shown_by: Any, on: Any = None) -> dict[str, str]:
         """Wait until the tasks run, on one worker if it is given; return the owners."""

@@ -20,6 +20,7 @@ from headrace.testing.data_comparison import (
 )
 from headrace.testing.waiting import eventually
 from tests.engines.http import HTTP
+from tests.worker_groups.statuses import owners_of_running
 
 SEED = 20261130
 BROKER = {"group.min.session.timeout.ms": "500", "group.initial.rebalance.delay.ms": "0"}
@@ -98,12 +99,7 @@ class WorkersOfGroup:
         answer = HTTP.get(f"{shown_by.url}/connectors?expand=status")
         if answer.status_code != 200:
             return {}
-        return {
-            f"{name}-{task['id']}": task["worker_id"]
-            for name, item in answer.json().items()
-            for task in item["status"]["tasks"]
-            if task["state"] == "RUNNING"
-        }
+        return owners_of_running(answer.json())
 
     def wait_until_all_run(self, tasks: int) -> dict[str, str]:
         """Wait until every living worker shows every task as RUNNING on a living worker; return the owners."""

@@ -18,7 +18,7 @@ from headrace.cli import record_view, status_view
 from headrace.cli.client import DEFAULT_URL, WorkerClient
 from headrace.cli.finding_blocks import wrapped
 from headrace.cli.output import JsonFlag, err, out, print_json, print_table, text_width
-from headrace.cli.worker_access import worker_access
+from headrace.cli.worker_access import UrlOption, worker_access
 from headrace.config import changed_keys
 from headrace.errors import CommandError, ConfigError, Finding, HeadraceError, NotFoundError
 from headrace.files import read_config_file
@@ -33,7 +33,6 @@ app = typer.Typer(
     callback=worker_access,
 )
 
-UrlOption = Annotated[str, typer.Option("--url", envvar="HEADRACE_URL", help="Address of the worker's REST API.")]
 Names = Annotated[list[str], typer.Argument(metavar="NAME...", help="Connectors.", show_default=False)]
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Connector.", show_default=False)]
 

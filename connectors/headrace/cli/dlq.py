@@ -10,11 +10,11 @@ import typer
 from rich.text import Text
 
 from headrace.cli.client import DEFAULT_URL, WorkerClient
-from headrace.cli.connectors import Name, UrlOption
+from headrace.cli.connectors import Name
 from headrace.cli.output import JsonFlag, err, out, print_json, print_table
 from headrace.cli.status_view import age
 from headrace.cli.verify import ProgressDisplay
-from headrace.cli.worker_access import worker_access
+from headrace.cli.worker_access import UrlOption, worker_access
 from headrace.errors import HeadraceError
 from headrace.metrics import now_ms
 

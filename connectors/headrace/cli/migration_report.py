@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 from rich.text import Text
 
-from headrace.cli.output import out, print_findings
+from headrace.cli.output import finding_view, out, print_findings
 from headrace.errors import Finding
 from headrace.migration.assessment import ConnectorAssessment, Verdict
 from headrace.migration.connect_state import ConnectState, GroupTopicNames, StoredOffset
@@ -104,8 +104,8 @@ def report_view(report: MigrationReport) -> dict[str, Any]:
         "group": report.group,
         "topics": report.topics._asdict(),
         "workers": sorted(report.state.workers),
-        "worker_findings": [_finding_view(item) for item in report.findings],
-        "records": [_finding_view(item) for item in report.state.findings],
+        "worker_findings": [finding_view(item) for item in report.findings],
+        "records": [finding_view(item) for item in report.state.findings],
         "connectors": [_connector_view(item) for item in report.connectors],
         "steps": list(_steps(report)),
     }
@@ -119,7 +119,7 @@ def _connector_view(item: ConnectorAssessment) -> dict[str, Any]:
         "target": item.target.value,
         "verdict": item.verdict.value,
         "ready": item.ready,
-        "findings": [_finding_view(finding) for finding in item.findings],
+        "findings": [finding_view(finding) for finding in item.findings],
         "continues": [offset_view(stored) for stored in item.used],
         "read_again": [{"partition": dict(partition), "reason": reason} for partition, reason in item.unused],
         "untouched": [offset_view(stored) for stored in item.untouched],
@@ -128,16 +128,6 @@ def _connector_view(item: ConnectorAssessment) -> dict[str, Any]:
             {"topic": place.topic, "partition": place.partition, "offset": offset}
             for place, offset in sorted(item.committed.items())
         ],
-    }
-
-
-def _finding_view(finding: Finding) -> dict[str, Any]:
-    return {
-        "severity": finding.severity,
-        "code": finding.code,
-        "key": finding.key,
-        "message": finding.message,
-        "hint": finding.hint,
     }
 
 

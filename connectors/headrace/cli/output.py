@@ -98,6 +98,17 @@ def print_table(
     sys.stdout.write("".join(f"{line.rstrip()}\n" for line in capture.get().splitlines()))
 
 
+def finding_view(finding: Finding) -> dict[str, Any]:
+    """Return a finding as an object of JSON, without its place."""
+    return {
+        "severity": finding.severity,
+        "code": finding.code,
+        "key": finding.key,
+        "message": finding.message,
+        "hint": finding.hint,
+    }
+
+
 def print_findings(findings: Iterable[Finding], console: Console = err) -> None:
     """Print each finding as a block on stderr, and how many there are."""
     findings = list(findings)

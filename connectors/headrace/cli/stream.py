@@ -12,12 +12,12 @@ import structlog
 import typer
 
 from headrace.cli.client import DEFAULT_URL, WorkerClient
-from headrace.cli.connectors import Name, UrlOption
+from headrace.cli.connectors import Name
 from headrace.cli.loading import load
 from headrace.cli.output import JsonFlag, err, out, print_error, print_json, print_table
 from headrace.cli.stream_expressions import evaluate, parse_record, problem_lines, value_text
 from headrace.cli.stream_scenarios import read_scenarios, run_scenario
-from headrace.cli.worker_access import worker_access
+from headrace.cli.worker_access import UrlOption, worker_access
 from headrace.errors import CommandError, ConfigError, DataError, Finding, Location
 from headrace.pipeline.stream.driver import StreamDriver
 from headrace.pipeline.stream.registration import Registration, StateChanges, changed_state

@@ -9,12 +9,13 @@ import typer
 from rich.text import Text
 
 from headrace.cli.client import DEFAULT_URL, WorkerClient
-from headrace.cli.connectors import Name, UrlOption
+from headrace.cli.connectors import Name
 from headrace.cli.output import JsonFlag, err, out, print_json
 from headrace.cli.worker_access import (
     CaFileOption,
     CertificateOption,
     TokenFileOption,
+    UrlOption,
     UserOption,
     WorkerFileOption,
     worker_access,

@@ -19,7 +19,7 @@ from headrace.cli.application_checks import (
 )
 from headrace.cli.group_access import GroupLookup, group_findings
 from headrace.cli.loading import Loaded, load
-from headrace.cli.output import JsonFlag, err, out, print_findings, print_json
+from headrace.cli.output import JsonFlag, err, finding_view, out, print_findings, print_json
 from headrace.errors import ConfigError, Finding, HeadraceError, RetriableError
 from headrace.files import ConfigFile, read_config_file
 from headrace.pair_checks import KafkaTopic, LocatedFinding, Produced, named_topics, pair_findings, reads_topic
@@ -253,19 +253,15 @@ def _produced_topics(config: ConnectorConfig, *, connect: bool) -> Sequence[Prod
 def _report(findings: Iterable[Finding], json: bool) -> None:
     findings = list(findings)
     if json:
-        print_json({"valid": not _errors(findings), "findings": [_finding_view(finding) for finding in findings]})
+        print_json({"valid": not _errors(findings), "findings": [_placed_view(finding) for finding in findings]})
     else:
         print_findings(findings)
 
 
-def _finding_view(finding: Finding) -> dict[str, Any]:
+def _placed_view(finding: Finding) -> dict[str, Any]:
     place = finding.location
     return {
-        "severity": finding.severity,
-        "code": finding.code,
-        "key": finding.key,
-        "message": finding.message,
-        "hint": finding.hint,
+        **finding_view(finding),
         "file": place.file if place else None,
         "line": place.line if place else None,
         "column": place.column if place else None,

@@ -29,8 +29,7 @@ UserOption = Annotated[
 TokenFileOption = Annotated[
     Path | None, typer.Option("--token-file", envvar="HEADRACE_TOKEN_FILE", help="File with a token (HEADRACE_TOKEN).")
 ]
-
-
+UrlOption = Annotated[str, typer.Option("--url", envvar="HEADRACE_URL", help="Address of the worker's REST API.")]
 WorkerFileOption = Annotated[
     Path | None,
     typer.Option("--worker", envvar="HEADRACE_WORKER", help="The worker's file: its first listener replaces --url."),

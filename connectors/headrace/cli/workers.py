@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 
@@ -13,13 +13,13 @@ from headrace.cli.worker_access import (
     CaFileOption,
     CertificateOption,
     TokenFileOption,
+    UrlOption,
     UserOption,
     WorkerFileOption,
     worker_access,
 )
 from headrace.errors import Finding
 
-UrlOption = Annotated[str, typer.Option("--url", envvar="HEADRACE_URL", help="Address of a worker's REST API.")]
 _COLUMNS = ("worker", "", "version", "clock")
 
 

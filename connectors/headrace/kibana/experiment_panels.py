@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from headrace.kibana.field_kinds import NUMBERS, TERMS, FieldFacts
-from headrace.kibana.panel_choice import COUNT, Panel, PanelColumn
+from headrace.kibana.panel_choice import COUNT, Panel, PanelColumn, head_panels
 
 _LOOK = {"experiment", "traffic", "open"}
 _TRANSITION = {"experiment", "transition", "number", "by", "current"}
@@ -23,18 +23,10 @@ def experiment_panels(facts: Sequence[FieldFacts], time_field: str) -> list[Pane
     """Return the panels of an index with looks or transitions of experiments; empty for other indices."""
     known = {each.title: each for each in facts if each.field.aggregatable and each.field.type in TERMS | NUMBERS}
     if known.keys() >= _LOOK and (conversions := _of_versions(known, _CONVERSIONS)):
-        return [*_head("Looks at the test", time_field), *_looks(known, conversions, time_field)]
+        return [*head_panels("Looks at the test", time_field), *_looks(known, conversions, time_field)]
     if known.keys() >= _TRANSITION:
-        return [*_head("Transitions", time_field), *_transitions(known, time_field)]
+        return [*head_panels("Transitions", time_field), *_transitions(known, time_field)]
     return []
-
-
-def _head(title: str, time_field: str) -> list[Panel]:
-    panels = [Panel("documents", title, "lnsMetric", (COUNT,))]
-    if time_field:
-        newest = PanelColumn("newest", "max", "Newest", time_field, "date")
-        panels.append(Panel("data-as-of", "Data as of", "lnsMetric", (newest,)))
-    return panels
 
 
 def _looks(known: Mapping[str, FieldFacts], conversions: Mapping[str, FieldFacts], time_field: str) -> list[Panel]:

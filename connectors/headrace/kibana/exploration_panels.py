@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from headrace.kibana.field_kinds import NUMBERS, TERMS, FieldFacts
-from headrace.kibana.panel_choice import COUNT, Panel, PanelColumn
+from headrace.kibana.panel_choice import COUNT, Panel, PanelColumn, head_panels
 
 _SPLIT, _TOP = 5, 10
 _SELECTION = ("version", "assigned", "probability", "calibrated", "propensity")
@@ -22,19 +22,11 @@ def exploration_panels(facts: Sequence[FieldFacts], time_field: str) -> list[Pan
     """Return the panels of an index with selections or scores; empty for other indices."""
     known = {each.title: each for each in facts if each.field.aggregatable and each.field.type in TERMS | NUMBERS}
     if known.keys() >= set(_SCORE):
-        return [*_head("Scores", time_field), *_scores(known, time_field)]
+        return [*head_panels("Scores", time_field), *_scores(known, time_field)]
     if known.keys() >= set(_SELECTION):
         converted = [each for each in facts if each.field.aggregatable and each.title.startswith(_CONVERSION)]
-        return [*_head("Selections", time_field), *_selections(known, time_field, converted[:1])]
+        return [*head_panels("Selections", time_field), *_selections(known, time_field, converted[:1])]
     return []
-
-
-def _head(title: str, time_field: str) -> list[Panel]:
-    panels = [Panel("documents", title, "lnsMetric", (COUNT,))]
-    if time_field:
-        newest = PanelColumn("newest", "max", "Newest", time_field, "date")
-        panels.append(Panel("data-as-of", "Data as of", "lnsMetric", (newest,)))
-    return panels
 
 
 def _selections(known: Mapping[str, FieldFacts], time_field: str, converted: Sequence[FieldFacts]) -> list[Panel]:

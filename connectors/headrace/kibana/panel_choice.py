@@ -61,16 +61,23 @@ def choose_panels(fields: Sequence[FieldFacts], time_field: str) -> list[Panel]:
             shown[kind].append(facts)
     groups = [*shown[FieldKind.CATEGORY], *shown[FieldKind.BOOLEAN], *shown[FieldKind.TERMS]]
     numbers = shown[FieldKind.NUMBER]
-    panels = [Panel("documents", "Documents", "lnsMetric", (COUNT,))]
+    panels = head_panels("Documents", time_field)
     if time_field:
-        newest = PanelColumn("newest", "max", "Newest", time_field, "date")
-        panels.append(Panel("data-as-of", "Data as of", "lnsMetric", (newest,)))
         panels.append(_over_time(time_field, (shown[FieldKind.CATEGORY] or shown[FieldKind.BOOLEAN])[:1]))
     by_group = [_by_value(facts, numbers[:1]) for facts in groups]
     by_number = list(_of_numbers(numbers, time_field))
     pairs = zip_longest(by_group, by_number)
     panels += [panel for pair in pairs for panel in pair if panel is not None]
     return panels[:MOST_PANELS]
+
+
+def head_panels(title: str, time_field: str) -> list[Panel]:
+    """Return how many documents there are and, with a time field, as of when."""
+    panels = [Panel("documents", title, "lnsMetric", (COUNT,))]
+    if time_field:
+        newest = PanelColumn("newest", "max", "Newest", time_field, "date")
+        panels.append(Panel("data-as-of", "Data as of", "lnsMetric", (newest,)))
+    return panels
 
 
 def _over_time(time_field: str, split: Sequence[FieldFacts]) -> Panel:

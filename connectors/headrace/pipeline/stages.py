@@ -182,7 +182,7 @@ class Stages:
             for whole in batches:
                 made, refused = transform(self.steps, sink_columns(whole), split=split_records, observe=observe)
                 failures.extend(_transform_failure(item, batch.topic_partition) for item in refused)
-                transformed.extend(sink_batch(whole, part) for part in made)
+                transformed.extend(sink_batch(whole.topic_partition, part) for part in made)
             batches = transformed
         if tap is not None:
             _add_sink_batches(tap, WRITTEN, batches)

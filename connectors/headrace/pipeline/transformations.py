@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from headrace.errors import DataError, TaskError
 from headrace.plugin import ColumnPredicate, ColumnTransform, Predicate, Transform, TransformResult
-from headrace.records import JsonValues, Record, RecordColumns, SinkBatch, SourceBatch
+from headrace.records import JsonValues, Record, RecordColumns, SinkBatch, SourceBatch, TopicPartition
 
 
 class RefusedRecord(NamedTuple):
@@ -220,10 +220,10 @@ def sink_columns(batch: SinkBatch) -> RecordColumns:
     )
 
 
-def sink_batch(whole: SinkBatch, columns: RecordColumns) -> SinkBatch:
-    """Return the records as a batch of the same partition as ``whole``, which they were made from."""
+def sink_batch(topic_partition: TopicPartition, columns: RecordColumns) -> SinkBatch:
+    """Return the records as a batch of the partition that they were read from."""
     return SinkBatch(
-        whole.topic_partition,
+        topic_partition,
         columns.topic,
         list(columns.places),
         list(columns.keys),

@@ -12,8 +12,9 @@ import orjson
 
 from headrace.errors import DataError, NotFoundError
 from headrace.pipeline.tap import TappedBatch, TaskTap
+from headrace.pipeline.transformations import sink_batch
 from headrace.plugin import Previewer
-from headrace.records import JsonValues, SinkBatch
+from headrace.records import JsonValues
 from headrace.redaction import HIDDEN, Redact, is_secret_key
 from headrace.schema import Schema
 from headrace.states import TaskId
@@ -153,7 +154,7 @@ def _records(batch: TappedBatch, mask: Mask, previewer: Previewer | None) -> Ite
     columns = batch.columns
     place = batch.topic_partition
     values = columns.values.texts if isinstance(columns.values, JsonValues) else columns.values
-    writes = previewer.writes(_sink_batch(batch)) if previewer is not None and place is not None else None
+    writes = previewer.writes(sink_batch(place, columns)) if previewer is not None and place is not None else None
     for row, value in enumerate(values):
         shown, write = mask.value(value), None
         if writes is not None:
@@ -176,22 +177,6 @@ def _records(batch: TappedBatch, mask: Mask, previewer: Previewer | None) -> Ite
             [(name, mask.header(name, text)) for name, text in columns.headers[row]],
             write,
         )
-
-
-def _sink_batch(batch: TappedBatch) -> SinkBatch:
-    columns = batch.columns
-    assert batch.topic_partition is not None
-    return SinkBatch(
-        batch.topic_partition,
-        columns.topic,
-        list(columns.places),
-        list(columns.keys),
-        columns.values,
-        [moment if moment is not None else -1 for moment in columns.timestamps],
-        list(columns.headers),
-        columns.key_schema,
-        columns.value_schema,
-    )
 
 
 def _schema_name(schema: Schema | None) -> str | None:

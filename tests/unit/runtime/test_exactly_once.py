@@ -12,7 +12,8 @@ from headrace.broker.in_memory.transactions import InMemoryTransactionalProducer
 from headrace.errors import TaskError
 from headrace.records import EncodedBatch
 from headrace.testing.waiting import eventually
-from tests.unit.runtime.test_groups import SOURCE, Group, group, request, running_on, worker_id
+from tests.unit.runtime.group_configs import SOURCE
+from tests.unit.runtime.test_groups import Group, group, request, running_on, worker_id
 
 __all__ = ["group"]
 

@@ -17,15 +17,7 @@ from headrace.registry import Registry
 from headrace.testing.waiting import eventually
 from tests.engines.http import HTTP
 from tests.unit.data_streams import FakeElasticsearch
-
-SOURCE = {"connector.class": "NumbersSource", "topic": "numbers", "tasks.max": "4"}
-GROUP = {
-    "group.id": "g",
-    "config.storage.topic": "g-configs",
-    "offset.storage.topic": "g-offsets",
-    "status.storage.topic": "g-statuses",
-    "scheduled.rebalance.max.delay.ms": "0",
-}
+from tests.unit.runtime.group_configs import GROUP, SOURCE
 
 
 class Group:

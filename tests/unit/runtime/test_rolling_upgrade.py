@@ -16,15 +16,8 @@ from headrace.groups.protocol import VERSIONS, decode_state, encode_state
 from headrace.records import EncodedBatch
 from headrace.testing.waiting import eventually
 from tests.engines.http import HTTP
+from tests.unit.runtime.group_configs import GROUP, SOURCE
 
-SOURCE = {"connector.class": "NumbersSource", "topic": "numbers", "tasks.max": "4"}
-GROUP = {
-    "group.id": "g",
-    "config.storage.topic": "g-configs",
-    "offset.storage.topic": "g-offsets",
-    "status.storage.topic": "g-statuses",
-    "scheduled.rebalance.max.delay.ms": "0",
-}
 Protocols = Sequence[tuple[str, bytes]]
 
 
